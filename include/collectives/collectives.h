@@ -1,0 +1,201 @@
+#ifndef COLLECTIVES_COLLECTIVES_H
+#define COLLECTIVES_COLLECTIVES_H
+
+/* The C interface of libcollectives: C99, no other header of this library, no CUDA header.
+ *
+ * Every function that can fail returns a coll_error; coll_last_error says in words what was expected and what was found.
+ * Enumerations are passed as int, so that a value out of range is an error and not undefined behaviour. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define COLL_API __attribute__((visibility("default")))
+#else
+#define COLL_API
+#endif
+
+#define COLL_VERSION_MAJOR 0
+#define COLL_VERSION_MINOR 1
+#define COLL_VERSION_PATCH 0
+#define COLL_VERSION (COLL_VERSION_MAJOR * 10000 + COLL_VERSION_MINOR * 100 + COLL_VERSION_PATCH)
+
+#define COLL_UNIQUE_ID_BYTES 128
+#define COLL_MAX_RANKS 16
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** What a call came to. 0 is success. */
+typedef int coll_error;
+enum {
+  coll_success = 0,
+  coll_invalid_argument = 1, /**< the caller's mistake; nothing was enqueued and the communicator stays usable */
+  coll_invalid_usage = 2,    /**< a call that is right by itself at a wrong moment: capture misuse, use after abort */
+  coll_peer_lost = 3,        /**< a rank died or left; the communicator is dead */
+  coll_mismatch = 4,         /**< ranks made different calls; the communicator is dead */
+  coll_timeout = 5,          /**< a rank did not come within the deadline; the communicator is dead */
+  coll_aborted = 6,          /**< coll_abort was called here or by a peer; the communicator is dead */
+  coll_out_of_memory = 7,    /**< the pool, the device or this process has not what was needed */
+  coll_unsupported = 8,      /**< this machine, driver or build cannot do it */
+  coll_system_error = 9,     /**< an operating-system call failed */
+  coll_device_error = 10,    /**< a CUDA call failed or a device is in error */
+  coll_internal_error = 11   /**< a fault of this library */
+};
+
+/** Element types. */
+typedef int coll_data_type;
+enum {
+  coll_float32 = 0,
+  coll_float64 = 1,
+  coll_float16 = 2,
+  coll_bfloat16 = 3,
+  coll_int8 = 4,
+  coll_uint8 = 5,
+  coll_int32 = 6,
+  coll_uint32 = 7,
+  coll_int64 = 8,
+  coll_uint64 = 9
+};
+
+/** Element-wise operations. coll_avg is the sum divided by the number of ranks. */
+typedef int coll_reduce_op;
+enum { coll_sum = 0, coll_prod = 1, coll_min = 2, coll_max = 3, coll_avg = 4 };
+
+/** Where ranks live. Automatic: GPUs if there is one, else threads and processes of this machine's CPUs. */
+typedef int coll_backend;
+enum { coll_backend_automatic = 0, coll_backend_cuda = 1, coll_backend_host = 2 };
+
+typedef int coll_algorithm;
+enum {
+  coll_algorithm_automatic = -1, /**< in options: COLLECTIVES_ALGORITHM, else the planner's choice */
+  coll_one_shot = 0,
+  coll_two_shot = 1,
+  coll_ring = 2,
+  coll_binary_tree = 3,
+  coll_kary_tree = 4,
+  coll_balanced_tree = 5
+};
+
+/** How a reader knows that data has arrived: a word that no value uses is replaced, or a flag is released after the data. */
+typedef int coll_wire;
+enum { coll_wire_automatic = -1, coll_wire_sentinel = 0, coll_wire_flagged = 1 };
+
+/** What cudaStream_t is. Null is the legacy default stream; the host backend ignores it. */
+typedef struct CUstream_st* coll_stream;
+
+/** One rank of a group that reduces together. One thread at a time, except where a function says otherwise. */
+typedef struct coll_comm coll_comm;
+
+/** Names one communicator to the processes that will form it. Carry its bytes to them by any means. */
+typedef struct coll_unique_id {
+  char bytes[COLL_UNIQUE_ID_BYTES];
+} coll_unique_id;
+
+/** How a communicator behaves. Fill it with coll_options_init, then change fields. Later versions append fields; `size` tells
+ * the library how many the caller knows. */
+typedef struct coll_options {
+  size_t size;              /**< sizeof(coll_options), set by coll_options_init */
+  coll_backend backend;
+  coll_algorithm algorithm; /**< force one; beats COLLECTIVES_ALGORITHM */
+  int arity;                /**< children a node of a forced coll_kary_tree */
+  coll_wire wire;           /**< force one where the type allows it */
+  int invariant;            /**< not 0: direct algorithms only, so that no bit depends on the message size */
+  int max_blocks;           /**< the most thread blocks a call may use; 0: the planner's choice */
+  uint32_t timeout_ms;      /**< 0: COLLECTIVES_TIMEOUT_MS, else 300000 */
+  uint32_t first_epoch;     /**< where the call counter starts; for tests */
+  size_t pool_bytes;        /**< the pool's upper bound; 0: COLLECTIVES_POOL_BYTES, else a tenth of the free memory */
+} coll_options;
+
+/** Of one rank's pool, in bytes. The caller sets `size` to sizeof(coll_pool_info). */
+typedef struct coll_pool_info {
+  size_t size;
+  size_t reserved;    /**< address space: the upper bound */
+  size_t committed;   /**< memory taken from the device */
+  size_t in_use;
+  size_t high_water;  /**< of in_use */
+  size_t allocations; /**< a number, not bytes */
+  size_t failures;    /**< a number, not bytes */
+} coll_pool_info;
+
+/** What one call will do; the same on every rank. The caller sets `size` to sizeof(coll_plan_info). */
+typedef struct coll_plan_info {
+  size_t size;
+  coll_algorithm algorithm;
+  int arity;           /**< children a node; means something for coll_kary_tree only */
+  coll_wire wire;
+  int blocks;          /**< thread blocks a rank; 1 on the host */
+  int threads;         /**< threads a block; 1 on the host */
+  int stages;          /**< tiles of a transfer that may be under way at once */
+  size_t bytes;        /**< of the whole message */
+  size_t tile_bytes;   /**< what a block moves of one chunk at a time */
+  double predicted_us;
+} coll_plan_info;
+
+/** The library's version as COLL_VERSION is made; differs from the header's where another library was loaded. */
+COLL_API int coll_version(void);
+
+/** A static name for an error code, "unknown error" for others. Never null. */
+COLL_API const char* coll_error_name(coll_error error);
+
+/** Why this thread's last failed call failed; empty if none has. Valid until this thread's next call that fails. */
+COLL_API const char* coll_last_error(void);
+
+/** Fills `options` with the defaults. `size` is sizeof(coll_options) as the caller was compiled. */
+COLL_API coll_error coll_options_init(coll_options* options, size_t size);
+
+/** Makes an id; one of the processes does it. */
+COLL_API coll_error coll_get_unique_id(coll_unique_id* id);
+
+/** This process's rank of `size`. Collective: returns when all ranks have come, or coll_timeout naming those who have not. On
+ * CUDA it uses the calling thread's current device. `options` may be null. On failure `*comm` is not written. */
+COLL_API coll_error coll_comm_create(const coll_unique_id* id, int rank, int size, const coll_options* options, coll_comm** comm);
+
+/** `count` ranks in this process, rank r on CUDA device devices[r] (null: device r). On the host backend only their number
+ * counts. A device named more than once is shared. `comms` receives `count` communicators; on failure it is not written. */
+COLL_API coll_error coll_comm_create_local(const int* devices, int count, const coll_options* options, coll_comm** comms);
+
+/** Waits for this rank's calls that are under way, at most until the deadline, and frees it. Needs no peer. Null does nothing. */
+COLL_API coll_error coll_comm_destroy(coll_comm* comm);
+
+COLL_API coll_error coll_comm_rank(const coll_comm* comm, int* rank);
+COLL_API coll_error coll_comm_size(const coll_comm* comm, int* size);
+/** The CUDA ordinal, or -1 on the host backend. */
+COLL_API coll_error coll_comm_device(const coll_comm* comm, int* device);
+COLL_API coll_error coll_comm_backend(const coll_comm* comm, coll_backend* backend);
+
+/** Enqueues out = reduction of every rank's `in` on `stream` and returns. `in` and `out` may be the same buffer, else must not
+ * overlap. Collective: every rank makes the same calls in the same order. On the host backend the buffers must live until
+ * coll_synchronize. A count of 0 does nothing. coll_invalid_argument means that nothing was enqueued. */
+COLL_API coll_error coll_all_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
+                                    coll_stream stream);
+
+/** Enqueues a point that no rank's stream passes before every rank's has reached it. */
+COLL_API coll_error coll_barrier(coll_comm* comm, coll_stream stream);
+
+/** Waits until everything enqueued on `stream` is done, watching the peers meanwhile, and returns what went wrong. */
+COLL_API coll_error coll_synchronize(coll_comm* comm, coll_stream stream);
+
+/** The error that killed the communicator, if any. May be called from any thread. */
+COLL_API coll_error coll_check(coll_comm* comm);
+
+/** Makes every call that is under way return soon on this rank, and tells the peers, which hear of it inside a call. May be
+ * called from any thread. */
+COLL_API coll_error coll_abort(coll_comm* comm);
+
+COLL_API coll_error coll_pool_statistics(const coll_comm* comm, coll_pool_info* info);
+
+/** What coll_all_reduce would do for this shape. */
+COLL_API coll_error coll_plan(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, coll_plan_info* info);
+
+/** Why, as a paragraph and a table. Writes at most `capacity` bytes with the terminating zero, cut off where it does not fit,
+ * and sets `*needed` to the bytes that the whole text takes. `buffer` may be null if `capacity` is 0. */
+COLL_API coll_error coll_explain(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, char* buffer,
+                                 size_t capacity, size_t* needed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <array>
+#include <collectives/error.hpp>
+#include <collectives/plan.hpp>
+#include <collectives/types.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace collectives {
+
+inline constexpr int max_ranks = 16;
+
+/// Names one communicator to the processes that will form it. Made by one of them, carried to the others by any means.
+struct UniqueId {
+  std::array<char, 128> bytes{};
+};
+
+/// Makes the private directory where the ranks will meet. Any process of this user on this machine may call it.
+COLLECTIVES_EXPORT UniqueId make_unique_id();
+
+struct Options {
+  Backend backend = Backend::automatic;     ///< automatic: CUDA if there is a GPU, else host
+  std::optional<std::size_t> pool_bytes;    ///< the pool's upper bound; beats COLLECTIVES_POOL_BYTES
+  std::optional<AlgorithmChoice> algorithm; ///< force one; beats COLLECTIVES_ALGORITHM
+  std::optional<Wire> wire;                 ///< force one where the type allows it
+  bool invariant = false;                   ///< direct algorithms only, so that no bit depends on the message size
+  std::optional<std::uint32_t> timeout_ms;  ///< beats COLLECTIVES_TIMEOUT_MS
+  int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
+  std::uint32_t first_epoch = 0;            ///< where the call counter starts; tests start it just before it wraps
+};
+
+/// Of one rank's pool. Bytes.
+struct PoolStatistics {
+  std::size_t reserved = 0;    ///< address space: the upper bound
+  std::size_t committed = 0;   ///< memory taken from the device
+  std::size_t in_use = 0;
+  std::size_t high_water = 0;  ///< of in_use
+  std::size_t allocations = 0;
+  std::size_t failures = 0;
+};
+
+/// One rank of a group that reduces together. Not for concurrent use: one thread at a time, and one order of calls, the same
+/// on every rank. Calls on different streams come out in the order they were made. Two CUDA graphs that replay at the same
+/// time need two communicators.
+class COLLECTIVES_EXPORT Communicator {
+ public:
+  /// All ranks in this process, in the order of `devices` (CUDA ordinals; on the host backend only their number counts). A
+  /// device may be named more than once: its ranks share it. One thread may drive all of them, one call after the other.
+  static std::vector<Communicator> create_local(const std::vector<int>& devices, const Options& options = {});
+
+  /// This process's rank of `size`. Collective: returns when all ranks have come, or throws Error(timeout) naming those who
+  /// have not. On CUDA it uses the calling thread's current device.
+  static Communicator create(const UniqueId& id, int rank, int size, const Options& options = {});
+
+  Communicator(Communicator&&) noexcept;
+  Communicator& operator=(Communicator&&) noexcept;
+  /// Waits for this rank's calls that are under way, at most until the deadline. Needs no peer.
+  ~Communicator();
+
+  int rank() const;
+  int size() const;
+  int device() const;  ///< CUDA ordinal; -1 on the host backend
+  Backend backend() const;
+
+  /// Enqueues out = reduction of every rank's `in` on `stream` and returns. `in` and `out` may be the same buffer, else must
+  /// not overlap. Collective: every rank makes the same calls in the same order. On the host backend the buffers must live
+  /// until `synchronize`. Captured in a CUDA graph like any kernel. A count of 0 does nothing.
+  /// Throws Error(invalid_argument) before anything is enqueued, and the error that killed it if the communicator is dead.
+  void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream = nullptr);
+
+  /// Enqueues a point that no rank's stream passes before every rank's has reached it.
+  void barrier(Stream stream = nullptr);
+
+  /// Waits until everything enqueued on `stream` is done, watching the peers meanwhile, and throws what went wrong.
+  void synchronize(Stream stream = nullptr);
+
+  /// Throws the error that killed the communicator, if any; looks at the peers once. May be called from any thread.
+  void check();
+
+  /// Makes every call that is under way return soon on this rank, and tells the peers. May be called from any thread.
+  void abort();
+
+  PoolStatistics pool_statistics() const;
+
+  /// What an all-reduce of this shape will do, the same on every rank.
+  Plan plan_for(std::size_t count, DataType type, ReduceOp op) const;
+  PlanReport explain(std::size_t count, DataType type, ReduceOp op) const;
+
+ private:
+  class Impl;
+  explicit Communicator(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace collectives

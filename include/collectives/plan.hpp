@@ -1,0 +1,72 @@
+#pragma once
+
+#include <collectives/topology.hpp>
+#include <collectives/types.hpp>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace collectives {
+
+/// Who reduces what where. The numbers are part of the C interface.
+enum class Algorithm : std::uint8_t { one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree };
+inline constexpr int algorithm_count = 6;
+
+constexpr const char* name_of(Algorithm algorithm) {
+  constexpr const char* names[] = {"one_shot", "two_shot", "ring", "binary_tree", "kary_tree", "balanced_tree"};
+  const int index = static_cast<int>(algorithm);
+  return index < algorithm_count ? names[index] : "unknown";
+}
+
+/// How a reader knows that a pack has arrived: a word that no value uses is replaced (`sentinel`, floating types up to 32
+/// bits), or a flag is released after the data (`flagged`, every type).
+enum class Wire : std::uint8_t { sentinel, flagged };
+
+constexpr const char* name_of(Wire wire) { return wire == Wire::sentinel ? "sentinel" : "flagged"; }
+
+/// An algorithm by name, with the arity of k-ary trees: `one_shot`, `kary_tree:3`. Arity is 2 where none is named.
+struct AlgorithmChoice {
+  Algorithm algorithm = Algorithm::one_shot;
+  int arity = 2;
+  bool operator==(const AlgorithmChoice&) const = default;
+};
+
+/// Throws Error(invalid_argument) that lists the names.
+COLLECTIVES_EXPORT AlgorithmChoice parse_algorithm(std::string_view text);
+COLLECTIVES_EXPORT std::string to_string(AlgorithmChoice choice);
+
+/// What one call will do. The same on every rank for the same call.
+struct Plan {
+  AlgorithmChoice choice;
+  Wire wire = Wire::flagged;
+  std::size_t bytes = 0;        ///< of the whole message
+  int blocks = 1;               ///< thread blocks a rank; 1 on the host
+  int threads = 1;              ///< threads a block; 1 on the host
+  std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time
+  int stages = 1;               ///< tiles of a lane that may be under way at once
+  double predicted_us = 0;
+};
+
+/// One algorithm's place in a decision.
+struct Candidate {
+  AlgorithmChoice choice;
+  int steps = 0;                 ///< rounds of its schedule
+  double bytes_per_rank = 0;     ///< the most that any rank sends
+  double predicted_us = 0;
+  std::string note;              ///< why it was taken or passed over
+};
+
+/// A plan with the reasons for it.
+struct PlanReport {
+  Plan plan;
+  std::vector<Candidate> candidates;  ///< best first
+  std::string explanation;            ///< a paragraph and a table for people
+};
+
+/// What an all-reduce of `count` elements over these GPUs of `machine` (CUDA ordinals) would do. Needs no GPU.
+/// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, or a device the machine does not have.
+COLLECTIVES_EXPORT PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devices, std::size_t count, DataType type,
+                                              ReduceOp op);
+
+}  // namespace collectives

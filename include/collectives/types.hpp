@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(COLLECTIVES_BUILD)
+#define COLLECTIVES_EXPORT __attribute__((visibility("default")))
+#else
+#define COLLECTIVES_EXPORT
+#endif
+
+struct CUstream_st;
+
+namespace collectives {
+
+/// What `cudaStream_t` is, without its header. Null is the legacy default stream; the host backend ignores it.
+using Stream = CUstream_st*;
+
+/// Element types. The numbers are part of the C interface.
+enum class DataType : std::uint8_t { float32, float64, float16, bfloat16, int8, uint8, int32, uint32, int64, uint64 };
+inline constexpr int data_type_count = 10;
+
+/// Element-wise operations. `avg` is the sum divided by the number of ranks: floating types divide before their one
+/// rounding, integers truncate toward zero. Integer sums and products wrap. `min` and `max` propagate NaN and hold -0 < +0.
+enum class ReduceOp : std::uint8_t { sum, prod, min, max, avg };
+inline constexpr int reduce_op_count = 5;
+
+/// Where ranks live: GPUs, or threads and processes of this machine's CPUs.
+enum class Backend : std::uint8_t { automatic, cuda, host };
+
+constexpr bool is_valid(DataType type) { return static_cast<int>(type) < data_type_count; }
+constexpr bool is_valid(ReduceOp op) { return static_cast<int>(op) < reduce_op_count; }
+
+/// Bytes of one element.
+constexpr std::size_t size_of(DataType type) {
+  switch (type) {
+    case DataType::int8:
+    case DataType::uint8: return 1;
+    case DataType::float16:
+    case DataType::bfloat16: return 2;
+    case DataType::float32:
+    case DataType::int32:
+    case DataType::uint32: return 4;
+    case DataType::float64:
+    case DataType::int64:
+    case DataType::uint64: return 8;
+  }
+  return 0;
+}
+
+constexpr bool is_floating(DataType type) { return static_cast<int>(type) <= static_cast<int>(DataType::bfloat16); }
+
+constexpr const char* name_of(DataType type) {
+  constexpr const char* names[] = {"float", "double", "half", "bfloat16", "int8", "uint8", "int32", "uint32", "int64", "uint64"};
+  return is_valid(type) ? names[static_cast<int>(type)] : "unknown";
+}
+
+constexpr const char* name_of(ReduceOp op) {
+  constexpr const char* names[] = {"sum", "prod", "min", "max", "avg"};
+  return is_valid(op) ? names[static_cast<int>(op)] : "unknown";
+}
+
+/// `count` elements of `type` that are read. Any alignment of the element type will do.
+struct ConstBuffer {
+  const void* data = nullptr;
+  std::size_t count = 0;
+  DataType type = DataType::float32;
+};
+
+/// `count` elements of `type` that are written.
+struct Buffer {
+  void* data = nullptr;
+  std::size_t count = 0;
+  DataType type = DataType::float32;
+};
+
+}  // namespace collectives

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <collectives/types.hpp>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/call.hpp"
+
+// The general kernel family: it runs any lowered schedule (planner/program.hpp says what a step means).
+namespace collectives::kernels {
+
+inline constexpr int max_steps = 40;
+inline constexpr int max_edges = 80;
+
+struct EdgeArgs {
+  std::uint8_t peer, lane, credit, unused;
+};
+
+struct StepArgs {
+  std::uint8_t chunk;
+  std::uint8_t own;       ///< 0 none, 1 input, 2 output
+  std::uint8_t store, complete;
+  std::uint8_t delay;
+  std::uint8_t first_edge;  ///< receives, ascending by peer, then sends
+  std::uint8_t receives, sends;
+};
+
+/// One call of one rank: passed to its kernel by value, so that a captured graph keeps it.
+struct ProgramArgs : CallArgs {
+  std::byte* pools[max_ranks];  ///< as this rank addresses them
+  std::uint8_t steps, max_delay;
+  StepArgs step[max_steps];
+  EdgeArgs edge[max_edges];
+};
+
+/// Enqueues one call. Type and operation are valid; the sentinel wire is for float32, float16 and bfloat16.
+void launch_sentinel(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
+void launch_flagged(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
+
+/// Loads every kernel of the family on the current device. A first launch that loads code would wait for the device to be
+/// idle, and so for a peer's kernel that waits for this very launch.
+void preload_sentinel();
+void preload_flagged();
+
+}  // namespace collectives::kernels

@@ -1,0 +1,235 @@
+#pragma once
+
+#include "kernels/operand.hpp"
+#include "kernels/program.hpp"
+#include "kernels/watch.hpp"
+#include "kernels/wire.hpp"
+
+// One rank's walk through a program, the same for a thread block and for a host thread. `Group` says who works together
+// (thread, threads, block, blocks, sync); `Wire` says how a pack shows that it has arrived.
+//
+// Why no slot is read early or overwritten late, in short (planner/verify proves it for every schedule and shape):
+// - a sentinel slot is read until none of its words is the sentinel, and emptied before its credit or the call's end is
+//   published; a flagged slot is read after its flag was acquired by one thread and passed on by the block barrier;
+// - within a call a slot is used again only after a credit; across calls the halves alternate, and the headers that every
+//   rank waits for prove that all peers have finished the call before.
+namespace collectives::kernels {
+
+template <typename T, typename Op, typename Wire, typename Group, typename Relief>
+class Walk {
+ public:
+  COLLECTIVES_HOST_DEVICE Walk(const ProgramArgs& args, Op op, Group group, Relief relief)
+      : args_(args), op_(op), group_(group), watch_(args, args.pools, relief) {}
+
+  COLLECTIVES_HOST_DEVICE void run() {
+    Control& mine = watch_.control(args_.rank);
+    watch_.begin(observe_relaxed(&mine.epoch));
+    const bool herald = group_.block() == 0;
+    if (herald)
+      for (int rank = group_.thread(); rank < args_.ranks; rank += group_.threads())
+        if (rank != args_.rank) watch_.announce(rank);
+
+    const int iterations = static_cast<int>(args_.tiles) + args_.max_delay;
+    for (int i = 0; i < iterations; ++i) {
+      for (int s = 0; s < args_.steps; ++s) {
+        const StepArgs& step = args_.step[s];
+        const int t = i - step.delay;
+        if (t >= 0 && t < static_cast<int>(args_.tiles)) run_step(step, static_cast<std::uint32_t>(t));
+      }
+      // After the first pushes and before the first polls, where waiting for the block's other threads costs nothing.
+      if (i == 0) advance_epoch(mine);
+    }
+    if (iterations == 0) advance_epoch(mine);
+
+    if (herald)
+      for (int rank = group_.thread(); rank < args_.ranks; rank += group_.threads())
+        if (rank != args_.rank) watch_.await_header(rank);
+  }
+
+ private:
+  static constexpr int width = sizeof(T) == 1 ? 4 : 8;  ///< operands polled at once, as many as registers hold
+
+  /// The last block to have read the epoch moves it on; the next call on the stream is the first to see that.
+  COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine) {
+    group_.sync();
+    if (group_.thread() != 0) return;
+    const std::uint32_t before = group_.blocks() == 1 ? 0 : arrive_local(&mine.arrived);
+    if (before + 1 != static_cast<std::uint32_t>(group_.blocks())) return;
+    signal_relaxed(&mine.arrived, 0u);
+    signal_relaxed(&mine.epoch, watch_.epoch() + 1);
+  }
+
+  COLLECTIVES_HOST_DEVICE void run_step(const StepArgs& step, std::uint32_t t) {
+    const bool credits = args_.tiles > args_.stages;
+    const EdgeArgs* receives = args_.edge + step.first_edge;
+    const EdgeArgs* sends = receives + step.receives;
+    await(step, receives, sends, t, credits && t >= args_.stages);
+    const Tile tile = tile_of(args_, step.chunk, t, group_.block(), group_.blocks());
+    if (step.receives == 0) {
+      send_own(step, sends, tile, t);
+    } else if (step.own == 0 && step.receives == 1) {
+      pass_on(step, receives[0], sends, tile, t);
+    } else {
+      combine(step, receives, sends, tile, t);
+    }
+    publish(step, receives, sends, t, credits);
+  }
+
+  /// Each flag of the step by a thread of its own, then all threads.
+  COLLECTIVES_HOST_DEVICE void await(const StepArgs& step, const EdgeArgs* receives, const EdgeArgs* sends, std::uint32_t t, bool credits) {
+    const int flags = Wire::flagged ? step.receives : 0;
+    const int waits = flags + (credits ? step.sends : 0);
+    if (waits == 0) return;
+    for (int w = group_.thread(); w < waits; w += group_.threads()) {
+      const Mark* word = w < flags ? flag(args_.rank, receives[w].lane) : credit(args_.rank, sends[w - flags].credit);
+      const Mark target = mark(watch_.epoch(), w < flags ? t + 1 : t - args_.stages + 1);
+      while (!reached(observe(word), target) && watch_.keep_waiting()) {
+      }
+    }
+    group_.sync();
+  }
+
+  COLLECTIVES_HOST_DEVICE void publish(const StepArgs& step, const EdgeArgs* receives, const EdgeArgs* sends, std::uint32_t t, bool credits) {
+    const int flags = Wire::flagged ? step.sends : 0;
+    const int signals = flags + (credits ? step.receives : 0);
+    if (signals == 0) return;
+    group_.sync();
+    for (int s = group_.thread(); s < signals; s += group_.threads()) {
+      const Mark value = mark(watch_.epoch(), t + 1);
+      if constexpr (Wire::flagged) {
+        if (s < flags) {
+          Wire::publish(flag(sends[s].peer, sends[s].lane), value);
+          continue;
+        }
+      }
+      const EdgeArgs& from = receives[s - flags];
+      signal(credit(from.peer, from.credit), value);
+    }
+  }
+
+  /// This rank's input or partial result goes out: several packs a thread at once, for there is nothing to wait for.
+  COLLECTIVES_HOST_DEVICE void send_own(const StepArgs& step, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+    constexpr int unroll = 4;
+    const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
+    for (std::uint32_t base = group_.thread(); base < tile.packs; base += stride * unroll) {
+      Pack pack[unroll];
+      COLLECTIVES_UNROLL
+      for (int u = 0; u < unroll; ++u)
+        if (base + u * stride < tile.packs) pack[u] = own(step, tile.first + base + u * stride);
+      for (int e = 0; e < step.sends; ++e) {
+        Pack* there = slot(sends[e].peer, sends[e].lane, t);
+        COLLECTIVES_UNROLL
+        for (int u = 0; u < unroll; ++u)
+          if (base + u * stride < tile.packs) Wire::store(there + base + u * stride, pack[u]);
+      }
+      if (step.store) {
+        COLLECTIVES_UNROLL
+        for (int u = 0; u < unroll; ++u)
+          if (base + u * stride < tile.packs) keep(tile.first + base + u * stride, pack[u]);
+      }
+    }
+  }
+
+  /// A finished value arrives, is kept and goes on.
+  COLLECTIVES_HOST_DEVICE void pass_on(const StepArgs& step, const EdgeArgs& from, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+    constexpr int unroll = 4;
+    const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
+    Pack* here = slot(args_.rank, from.lane, t);
+    for (std::uint32_t base = group_.thread(); base < tile.packs; base += stride * unroll) {
+      Pack pack[unroll];
+      COLLECTIVES_UNROLL
+      for (int u = 0; u < unroll; ++u)
+        if (base + u * stride < tile.packs) pack[u] = Wire::load(here + base + u * stride);
+      COLLECTIVES_UNROLL
+      for (int u = 0; u < unroll; ++u) {
+        const std::uint32_t p = base + u * stride;
+        if (p >= tile.packs) break;
+        while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(here + p);
+        Wire::clear(here + p);
+        if (step.store) keep(tile.first + p, pack[u]);
+        for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, pack[u]);
+      }
+    }
+  }
+
+  COLLECTIVES_HOST_DEVICE void combine(const StepArgs& step, const EdgeArgs* receives, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+    int own_at = step.own == 0 ? -1 : 0;  // how many operands come before this rank's own
+    while (own_at >= 0 && own_at < step.receives && receives[own_at].peer < args_.rank) ++own_at;
+    const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
+    for (std::uint32_t p = group_.thread(); p < tile.packs; p += stride) {
+      Pack mine{};
+      if (own_at >= 0) mine = own(step, tile.first + p);
+      Accumulators<T> sum{};
+      bool first = true;
+      for (int base = 0; base <= step.receives; base += width) {
+        Pack pack[width];
+        poll(receives + base, step.receives - base, p, t, pack);
+        COLLECTIVES_UNROLL
+        for (int w = 0; w < width; ++w) {
+          if (base + w == own_at) take(sum, mine, first);
+          if (base + w < step.receives) take(sum, pack[w], first);
+        }
+      }
+      const Pack result = Wire::sanitize(round<T>(sum, step.complete ? args_.divisor : 1));
+      for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, result);
+      if (step.store) keep(tile.first + p, result);
+    }
+  }
+
+  /// Up to `width` slots at once, each read until it is full, then emptied.
+  COLLECTIVES_HOST_DEVICE void poll(const EdgeArgs* receives, int count, std::uint32_t p, std::uint32_t t, Pack (&pack)[width]) {
+    const Pack* here[width];
+    COLLECTIVES_UNROLL
+    for (int w = 0; w < width; ++w) {
+      here[w] = w < count ? slot(args_.rank, receives[w].lane, t) + p : nullptr;
+      if (w < count) pack[w] = Wire::load(here[w]);
+    }
+    for (bool all = false; !all;) {
+      all = true;
+      COLLECTIVES_UNROLL
+      for (int w = 0; w < width; ++w)
+        if (w < count && !Wire::arrived(pack[w])) {
+          pack[w] = Wire::load(here[w]);
+          all = false;
+        }
+      if (!all && !watch_.keep_waiting()) break;
+    }
+    COLLECTIVES_UNROLL
+    for (int w = 0; w < width; ++w)
+      if (w < count) Wire::clear(const_cast<Pack*>(here[w]));
+  }
+
+  COLLECTIVES_HOST_DEVICE void take(Accumulators<T>& sum, const Pack& pack, bool& first) const {
+    // The first operand is taken as it is: adding it to zero would lose the sign of -0.
+    if (first) {
+      sum = unpack<T>(pack);
+      first = false;
+    } else {
+      accumulate<T>(sum, pack, op_);
+    }
+  }
+
+  COLLECTIVES_HOST_DEVICE Pack* slot(int rank, int lane, std::uint32_t t) const {
+    const std::size_t index = (static_cast<std::size_t>(lane) * group_.blocks() + group_.block()) * args_.stages + t % args_.stages;
+    std::byte* half = args_.pools[rank] + args_.layout.half(Wire::flagged, watch_.epoch());
+    return reinterpret_cast<Pack*>(half) + index * args_.tile_packs;
+  }
+  COLLECTIVES_HOST_DEVICE Mark* flag(int rank, int lane) const { return mark_at(rank, Layout::flags, lane); }
+  COLLECTIVES_HOST_DEVICE Mark* credit(int rank, int lane) const { return mark_at(rank, Layout::credits, lane); }
+  COLLECTIVES_HOST_DEVICE Mark* mark_at(int rank, std::size_t offset, int lane) const {
+    return reinterpret_cast<Mark*>(args_.pools[rank] + offset) + lane * max_blocks + group_.block();
+  }
+
+  COLLECTIVES_HOST_DEVICE Pack own(const StepArgs& step, std::uint64_t p) const {
+    const bool input = step.own == 1;
+    return Wire::sanitize(load_operand<T>(args_, input ? args_.in : args_.out, input ? args_.in_aligned : args_.out_aligned, p));
+  }
+  COLLECTIVES_HOST_DEVICE void keep(std::uint64_t p, const Pack& pack) const { store_result<T>(args_, p, pack); }
+
+  const ProgramArgs& args_;
+  Op op_;
+  Group group_;
+  Watch<Relief> watch_;
+};
+
+}  // namespace collectives::kernels

@@ -1,0 +1,38 @@
+// All schedules over the flagged wire: every type.
+#include "kernels/program_kernel.cuh"
+
+namespace collectives::kernels {
+namespace {
+
+template <typename Call>
+void dispatch(DataType type, bool sum, Call&& call) {
+  const auto with_sum = [&]<typename T>() { sum ? call.template operator()<T, SumOnly>() : call.template operator()<T, AnyOp>(); };
+  const auto any = [&]<typename T>() { call.template operator()<T, AnyOp>(); };
+  switch (type) {
+    case DataType::float32: return with_sum.template operator()<float>();
+    case DataType::float16: return with_sum.template operator()<Half>();
+    case DataType::bfloat16: return with_sum.template operator()<BFloat16>();
+    case DataType::float64: return any.template operator()<double>();
+    case DataType::int8: return any.template operator()<std::int8_t>();
+    case DataType::uint8: return any.template operator()<std::uint8_t>();
+    case DataType::int32: return any.template operator()<std::int32_t>();
+    case DataType::uint32: return any.template operator()<std::uint32_t>();
+    case DataType::int64: return any.template operator()<std::int64_t>();
+    case DataType::uint64: return any.template operator()<std::uint64_t>();
+  }
+  ensure(false, "an unknown type passed the checks");
+}
+
+}  // namespace
+
+void launch_flagged(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream) {
+  dispatch(type, args.op == ReduceOp::sum, [&]<typename T, typename Op>() { launch_program<T, Op, FlaggedWire>(args, blocks, threads, stream); });
+}
+
+void preload_flagged() {
+  for (int type = 0; type < data_type_count; ++type)
+    for (const bool sum : {true, false})
+      dispatch(static_cast<DataType>(type), sum, [&]<typename T, typename Op>() { preload_program<T, Op, FlaggedWire>(); });
+}
+
+}  // namespace collectives::kernels

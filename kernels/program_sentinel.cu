@@ -1,0 +1,29 @@
+// All schedules over the sentinel wire: the types whose every value leaves a 32-bit word to mean "empty".
+#include "kernels/program_kernel.cuh"
+
+namespace collectives::kernels {
+namespace {
+
+template <typename Call>
+void dispatch(DataType type, bool sum, Call&& call) {
+  const auto with_op = [&]<typename T>() { sum ? call.template operator()<T, SumOnly>() : call.template operator()<T, AnyOp>(); };
+  switch (type) {
+    case DataType::float32: return with_op.template operator()<float>();
+    case DataType::float16: return with_op.template operator()<Half>();
+    case DataType::bfloat16: return with_op.template operator()<BFloat16>();
+    default: ensure(false, "the sentinel wire carries float, half and bfloat16 only");
+  }
+}
+
+}  // namespace
+
+void launch_sentinel(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream) {
+  dispatch(type, args.op == ReduceOp::sum, [&]<typename T, typename Op>() { launch_program<T, Op, SentinelWire>(args, blocks, threads, stream); });
+}
+
+void preload_sentinel() {
+  for (const auto type : {DataType::float32, DataType::float16, DataType::bfloat16})
+    for (const bool sum : {true, false}) dispatch(type, sum, [&]<typename T, typename Op>() { preload_program<T, Op, SentinelWire>(); });
+}
+
+}  // namespace collectives::kernels

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "base/atomics.hpp"
+
+// How a pack shows its reader that it has arrived.
+namespace collectives::kernels {
+
+/// A word that no finite value, infinity or canonical NaN uses marks an empty slot; senders turn the NaNs that would collide
+/// into others, and the sender's own operand goes the same way so that all ranks combine the same bits.
+template <typename T>
+struct SentinelWire {
+  static constexpr bool flagged = false;
+  static constexpr std::uint32_t empty = 0xffffffffu;
+  static constexpr std::uint32_t instead = sizeof(T) == 2 ? 0x7fff7fffu : 0x7fffffffu;
+
+  static COLLECTIVES_HOST_DEVICE Pack sanitize(Pack pack) {
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < 4; ++i) pack.word[i] = pack.word[i] == empty ? instead : pack.word[i];
+    return pack;
+  }
+  static COLLECTIVES_HOST_DEVICE bool arrived(const Pack& pack) {
+    return pack.word[0] != empty && pack.word[1] != empty && pack.word[2] != empty && pack.word[3] != empty;
+  }
+  static COLLECTIVES_HOST_DEVICE Pack load(const Pack* slot) { return load_shared(slot); }
+  static COLLECTIVES_HOST_DEVICE void store(Pack* slot, const Pack& pack) { store_shared(slot, pack); }
+  static COLLECTIVES_HOST_DEVICE void clear(Pack* slot) { store_shared(slot, Pack{{empty, empty, empty, empty}}); }
+};
+
+/// Plain packs behind a flag.
+template <typename T>
+struct FlaggedWire {
+  static constexpr bool flagged = true;
+  static COLLECTIVES_HOST_DEVICE Pack sanitize(const Pack& pack) { return pack; }
+  static COLLECTIVES_HOST_DEVICE bool arrived(const Pack&) { return true; }
+#if defined(__CUDACC__)
+  static COLLECTIVES_HOST_DEVICE Pack load(const Pack* slot) { return load_shared(slot); }
+  static COLLECTIVES_HOST_DEVICE void store(Pack* slot, const Pack& pack) { store_shared(slot, pack); }
+#else
+  static Pack load(const Pack* slot) { return *slot; }
+  static void store(Pack* slot, const Pack& pack) { *slot = pack; }
+#endif
+  static COLLECTIVES_HOST_DEVICE void clear(Pack*) {}
+  static COLLECTIVES_HOST_DEVICE void publish(Mark* flag, Mark value) { signal(flag, value); }
+};
+
+}  // namespace collectives::kernels

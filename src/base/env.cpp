@@ -1,0 +1,110 @@
+#include "base/env.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+
+#include "base/require.hpp"
+
+namespace collectives {
+namespace {
+
+/// Set-uid programs take nothing from their environment.
+std::string value_of(const char* name) {
+  const char* value = secure_getenv(name);
+  return value ? value : "";
+}
+
+[[noreturn]] void refuse(std::string_view name, std::string_view value, std::string_view allowed) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("{}={} is not valid: expected {}", name, value, allowed));
+}
+
+template <typename Number>
+bool parse_whole(std::string_view text, Number& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+LogLevel parse_log(const std::string& value) {
+  constexpr const char* names[] = {"off", "error", "warn", "info", "trace"};
+  for (int level = 0; level < 5; ++level)
+    if (value == names[level]) return static_cast<LogLevel>(level);
+  refuse("COLLECTIVES_LOG", value, "off, error, warn, info or trace");
+}
+
+std::pair<int, int> parse_pair(std::string_view pair, const std::string& value) {
+  std::pair<int, int> ranks;
+  const auto dash = pair.find('-');
+  if (dash == std::string_view::npos || !parse_whole(pair.substr(0, dash), ranks.first) ||
+      !parse_whole(pair.substr(dash + 1), ranks.second) || ranks.first < 0 || ranks.second < 0 || ranks.first == ranks.second)
+    refuse("COLLECTIVES_P2P", value, "auto, off, or pairs of different ranks to refuse such as 0-1,2-3");
+  return ranks;
+}
+
+PeerPolicy parse_p2p(const std::string& value) {
+  if (value == "auto") return {};
+  if (value == "off") return {.off = true, .refused = {}};
+  PeerPolicy policy;
+  for (std::string_view rest = value;;) {
+    const auto comma = rest.find(',');
+    policy.refused.push_back(parse_pair(rest.substr(0, comma), value));
+    if (comma == std::string_view::npos) return policy;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+std::uint32_t parse_timeout(const std::string& value) {
+  std::uint32_t milliseconds = 0;
+  if (!parse_whole<std::uint32_t>(value, milliseconds) || milliseconds == 0 || milliseconds > 86'400'000)
+    refuse("COLLECTIVES_TIMEOUT_MS", value, "milliseconds from 1 to 86400000");
+  return milliseconds;
+}
+
+}  // namespace
+
+bool PeerPolicy::refuses(int a, int b) const {
+  if (off && a != b) return true;
+  for (const auto& [x, y] : refused)
+    if ((x == a && y == b) || (x == b && y == a)) return true;
+  return false;
+}
+
+std::size_t parse_bytes(std::string_view text, std::string_view what) {
+  const std::string number(text.substr(0, text.find_first_not_of("0123456789.")));
+  std::string_view unit = text.substr(number.size());
+  double factor = 0;
+  if (unit.empty() || unit == "B") factor = 1;
+  if (unit == "K" || unit == "KB" || unit == "k") factor = 1024.0;
+  if (unit == "M" || unit == "MB" || unit == "m") factor = 1024.0 * 1024;
+  if (unit == "G" || unit == "GB" || unit == "g") factor = 1024.0 * 1024 * 1024;
+  char* end = nullptr;
+  const double value = number.empty() ? -1 : std::strtod(number.c_str(), &end);
+  const double bytes = value * factor;
+  if (number.empty() || *end != '\0' || factor == 0 || !(bytes >= 0) || bytes > 0x1p60)
+    refuse(what, text, "a number of bytes, with K, M or G for binary units");
+  return static_cast<std::size_t>(std::llround(bytes));
+}
+
+Environment read_environment() {
+  Environment environment;
+  if (const auto value = value_of("COLLECTIVES_LOG"); !value.empty()) environment.log = parse_log(value);
+  if (const auto value = value_of("COLLECTIVES_POOL_BYTES"); !value.empty())
+    environment.pool_bytes = parse_bytes(value, "COLLECTIVES_POOL_BYTES");
+  if (const auto value = value_of("COLLECTIVES_P2P"); !value.empty()) environment.p2p = parse_p2p(value);
+  if (const auto value = value_of("COLLECTIVES_TIMEOUT_MS"); !value.empty()) environment.timeout_ms = parse_timeout(value);
+  environment.machine_file = value_of("COLLECTIVES_MACHINE");
+  environment.algorithm = value_of("COLLECTIVES_ALGORITHM");
+  return environment;
+}
+
+std::vector<std::string> runtime_directories() {
+  std::vector<std::string> directories;
+  for (const char* name : {"XDG_RUNTIME_DIR", "TMPDIR"})
+    if (auto value = value_of(name); value.starts_with('/')) directories.push_back(std::move(value));
+  directories.emplace_back("/tmp");
+  return directories;
+}
+
+}  // namespace collectives

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace collectives {
+
+enum class LogLevel : int { off, error, warn, info, trace };
+
+/// `COLLECTIVES_P2P`: use peer access where it is (automatic), nowhere (off), or everywhere but for these unordered pairs of ranks.
+struct PeerPolicy {
+  bool off = false;
+  std::vector<std::pair<int, int>> refused;
+
+  bool refuses(int a, int b) const;
+};
+
+/// Every environment variable of this library, parsed. Unset variables leave the default.
+struct Environment {
+  LogLevel log = LogLevel::warn;               ///< COLLECTIVES_LOG
+  std::string machine_file;                    ///< COLLECTIVES_MACHINE; empty: detect
+  std::optional<std::size_t> pool_bytes;       ///< COLLECTIVES_POOL_BYTES, with K, M or G
+  std::string algorithm;                       ///< COLLECTIVES_ALGORITHM; empty: the planner's choice
+  PeerPolicy p2p;                              ///< COLLECTIVES_P2P
+  std::uint32_t timeout_ms = 300'000;          ///< COLLECTIVES_TIMEOUT_MS
+};
+
+/// Reads the variables anew. Throws Error(invalid_argument) that names the variable, its value and what is allowed.
+Environment read_environment();
+
+/// Where a private directory of run-time files may be made, best first: $XDG_RUNTIME_DIR, $TMPDIR, /tmp. Absolute paths;
+/// whether they can be used is for the caller to find out.
+std::vector<std::string> runtime_directories();
+
+/// A byte count such as 4096, 64K, 1.5M or 2G (binary units). Throws Error(invalid_argument) naming `what`.
+std::size_t parse_bytes(std::string_view text, std::string_view what);
+
+}  // namespace collectives

@@ -1,0 +1,204 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "base/require.hpp"
+#include "comm/impl.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+namespace collectives {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+/// What a rank tells the others first. Fixed layout: ranks of another build are refused before this is read.
+struct Introduction {
+  Backend backend;
+  std::uint8_t invariant;
+  std::int16_t algorithm;  ///< -1: not forced
+  std::int16_t arity;
+  std::int16_t wire;  ///< -1: not forced
+  std::int32_t max_blocks;
+  std::uint32_t first_epoch;
+  std::uint64_t share;   ///< of the pool's bound
+  char pci[32];          ///< the GPU's address, empty on the host
+};
+
+template <typename T>
+std::vector<T> gather(Mesh& mesh, const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  Bytes bytes(sizeof mine);
+  std::memcpy(bytes.data(), &mine, sizeof mine);
+  std::vector<T> all;
+  for (const Bytes& from : mesh.all_gather(bytes)) {
+    require(from.size() == sizeof(T), "a rank of another build of libcollectives sent a message of another size", ErrorCode::unsupported);
+    std::memcpy(&all.emplace_back(), from.data(), sizeof(T));
+  }
+  return all;
+}
+
+Introduction introduce(const Settings& settings, Backend backend, int device) {
+  Introduction mine{};
+  mine.backend = backend;
+  mine.invariant = settings.options.invariant;
+  mine.algorithm = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->algorithm) : -1;
+  mine.arity = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->arity) : -1;
+  mine.wire = settings.options.wire ? static_cast<std::int16_t>(*settings.options.wire) : -1;
+  mine.max_blocks = settings.options.max_blocks;
+  mine.first_epoch = settings.options.first_epoch;
+  mine.share = pool_bound(device, settings.options.pool_bytes);
+#if COLLECTIVES_HAS_CUDA
+  if (backend == Backend::cuda) cuda_check(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, device));
+#endif
+  return mine;
+}
+
+void expect_same_options(const std::vector<Introduction>& all, int rank) {
+  const Introduction& mine = all[static_cast<std::size_t>(rank)];
+  for (std::size_t peer = 0; peer < all.size(); ++peer) {
+    const Introduction& other = all[peer];
+    require(other.backend == mine.backend,
+            [&] { return fmt::format("rank {} is on {} and rank {} on {}: expected one backend", rank, mine.backend == Backend::cuda ? "CUDA" : "the host", peer,
+                                     other.backend == Backend::cuda ? "CUDA" : "the host"); },
+            ErrorCode::mismatch);
+    const bool same = other.invariant == mine.invariant && other.algorithm == mine.algorithm && other.arity == mine.arity && other.wire == mine.wire &&
+                      other.max_blocks == mine.max_blocks && other.first_epoch == mine.first_epoch;
+    require(same, [&] { return fmt::format("ranks {} and {} were given different options: expected the same on every rank", rank, peer); }, ErrorCode::mismatch);
+  }
+}
+
+/// The ranks' GPUs by this process's ordinals: -1 for one that CUDA does not show here.
+std::vector<int> ordinals_of(const std::vector<Introduction>& all, Backend backend) {
+  std::vector<int> devices;
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    int device = backend == Backend::host ? static_cast<int>(rank) : -1;
+#if COLLECTIVES_HAS_CUDA
+    if (backend == Backend::cuda && cudaDeviceGetByPCIBusId(&device, all[rank].pci) != cudaSuccess) {
+      (void)cudaGetLastError();
+      device = -1;
+    }
+#endif
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+/// Rank 0's fabric, on every rank. A GPU that rank 0 cannot see counts as out of reach of the others.
+Fabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend backend, const Settings& settings) {
+  const bool all_visible = std::find(devices.begin(), devices.end(), -1) == devices.end();
+  Bytes bytes = to_bytes(host_fabric(mesh.size()));
+  if (mesh.rank() == 0) {
+    Fabric fabric = all_visible ? fabric_for(devices, backend, settings) : host_fabric(mesh.size());
+    if (!all_visible) {
+      log(LogLevel::warn, "rank 0 does not see every rank's GPU (CUDA_VISIBLE_DEVICES?): the ranks meet in pinned host memory");
+      fabric.backend = backend;
+      for (FabricLink& link : fabric.links) link.direct = false;
+#if COLLECTIVES_HAS_CUDA
+      int multiprocessors = 0;
+      cuda_check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, devices[0]));
+      fabric.multiprocessors = static_cast<std::uint32_t>(multiprocessors);
+#endif
+    }
+    bytes = to_bytes(fabric);
+  }
+  return fabric_from_bytes(mesh.all_gather(bytes)[0]);
+}
+
+std::size_t share_of(const std::vector<Introduction>& all) {
+  std::size_t share = SIZE_MAX;
+  for (const Introduction& rank : all) {
+    const auto beside = std::count_if(all.begin(), all.end(), [&](const Introduction& other) { return std::strcmp(other.pci, rank.pci) == 0; });
+    share = std::min(share, static_cast<std::size_t>(rank.share) / static_cast<std::size_t>(beside));
+  }
+  return share;
+}
+
+/// Maps every peer's pool. An empty text, or why it did not work: the ranks must agree before anyone gives up.
+std::string map_peers(World& world, RankContext& context) {
+  Pool& pool = *world.pools[0].pool;
+  const auto tickets = gather(*world.mesh, pool.ticket());
+  // A pool that needs no descriptor still takes part in the exchange, with any.
+  FileDescriptor own = pool.export_descriptor();
+  if (!own) own = FileDescriptor(system_check(::dup(STDERR_FILENO), "dup"));
+  const auto descriptors = world.mesh->exchange(own);
+  // The one catch beside the C edge: a failure here is not this rank's alone, it must be told before it is thrown.
+  try {
+    for (std::size_t peer = 0; peer < tickets.size(); ++peer) {
+      if (static_cast<int>(peer) == context.rank) {
+        context.pools[peer] = pool.base();
+        continue;
+      }
+      world.mappings.push_back(map_peer(tickets[peer], descriptors[peer], context.device));
+      context.pools[peer] = world.mappings.back()->base();
+    }
+  } catch (const Error& error) {
+    world.mappings.clear();
+    return error.what();
+  }
+  return {};
+}
+
+/// Makes this rank's pool of `kind` and maps the peers'. False, on every rank, if any of them failed.
+bool connect(World& world, RankContext& context, PoolKind kind, const Settings& settings) {
+  world.pools.clear();
+  world.pools.push_back(make_rank_pool(kind, context.device, pool_bound(context.device, settings.options.pool_bytes), context.layout, context.first_epoch));
+  const std::string failure = map_peers(world, context);
+  const auto failed = gather(*world.mesh, static_cast<std::uint8_t>(!failure.empty()));
+  const bool ok = std::all_of(failed.begin(), failed.end(), [](std::uint8_t f) { return f == 0; });
+  if (!failure.empty()) log(LogLevel::warn, "rank {} cannot map its peers' memory: {}", context.rank, failure);
+  if (!ok) world.mappings.clear();
+  return ok;
+}
+
+PoolKind first_kind(const Fabric& fabric, int device) {
+  if (fabric.backend == Backend::host) return PoolKind::host;
+  return fabric.fully_connected() ? device_pool_kind(device) : PoolKind::pinned;
+}
+
+}  // namespace
+
+Communicator Communicator::create(const UniqueId& id, int rank, int size, const Options& options) {
+  require(size >= 2 && size <= max_ranks, [&] { return fmt::format("{} ranks: expected 2 to {}", size, max_ranks); });
+  require(rank >= 0 && rank < size, [&] { return fmt::format("rank {} of {}: expected 0 to {}", rank, size, size - 1); });
+  const Settings settings = settings_from(options);
+  const Backend backend = resolve_backend(options.backend);
+  int device = -1;
+#if COLLECTIVES_HAS_CUDA
+  if (backend == Backend::cuda) cuda_check(cudaGetDevice(&device));
+#endif
+
+  auto world = std::make_shared<World>();
+  world->mesh = Mesh::join(id, rank, size, settings.timeout_ms);
+  Mesh& mesh = *world->mesh;
+  const auto introductions = gather(mesh, introduce(settings, backend, device));
+  expect_same_options(introductions, rank);
+  const kernels::Layout layout = layout_for(share_of(introductions), backend);
+  const Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
+
+  RankContext context{.rank = rank,
+                      .ranks = size,
+                      .device = device,
+                      .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
+                      .first_epoch = options.first_epoch,
+                      .layout = layout};
+  context.lost_peer = [&mesh] { return mesh.lost_peer(); };
+  const PoolKind kind = first_kind(fabric, device);
+  if (!connect(*world, context, kind, settings)) {
+    require(kind != PoolKind::pinned && kind != PoolKind::host, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);
+    log(LogLevel::warn, "rank {}: falling back to pinned host memory", rank);
+    require(connect(*world, context, PoolKind::pinned, settings), "the ranks can share neither device nor pinned host memory: see the warnings above", ErrorCode::unsupported);
+  }
+  RankPool& pool = world->pools[0];
+  Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
+  // Nobody calls before every pool is ready and every kernel is loaded.
+  mesh.barrier();
+  return communicator;
+}
+
+}  // namespace collectives

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <collectives/communicator.hpp>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/env.hpp"
+#include "exec/executor.hpp"
+#include "memory/pool.hpp"
+#include "planner/planner.hpp"
+#include "topology/fabric.hpp"
+#include "transport/mesh.hpp"
+
+namespace collectives {
+
+/// The options with the environment's values where the caller left them open.
+struct Settings {
+  Options options;
+  PeerPolicy p2p;
+  std::string machine_file;
+  std::uint32_t timeout_ms = 0;
+};
+Settings settings_from(const Options& options);
+
+/// The backend that `automatic` means on this machine. Throws Error(unsupported) for CUDA where there is none, with CUDA's words.
+Backend resolve_backend(Backend wanted);
+
+/// The layout that this rank's share of the pool's bound allows.
+/// Throws Error(out_of_memory) that says what the smallest pool is.
+kernels::Layout layout_for(std::size_t share, Backend backend);
+
+/// What a rank keeps of its pool: the memory itself and the word that barriers reduce.
+struct RankPool {
+  std::unique_ptr<Pool> pool;
+  std::size_t barrier_offset = 0;
+};
+/// Makes and fills a rank's pool: zeros, empty sentinel slots, the first epoch.
+RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch);
+
+/// The ranks' machine with what COLLECTIVES_P2P refuses taken out. `devices` are CUDA ordinals.
+Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings);
+
+PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout);
+
+/// What the ranks of one process share, alive until the last of them is gone: a rank may end while a peer still writes to it.
+struct World {
+  std::shared_ptr<const Planner> planner;
+  std::vector<RankPool> pools;  ///< of the ranks in this process
+  std::optional<Mesh> mesh;     ///< to the ranks in others
+  std::vector<std::unique_ptr<PeerMapping>> mappings;
+};
+
+class Communicator::Impl {
+ public:
+  Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend);
+
+  void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream);
+  void barrier(Stream stream);
+  /// Throws what killed this communicator, if anything.
+  void expect_alive(bool look);
+
+  const int rank;
+  const int size;
+  const int device;
+  const Backend backend;
+  // Destroyed in reverse: the executor's last calls before what they write to.
+  const std::shared_ptr<World> world;
+  RankPool& pool;
+  const std::unique_ptr<Executor> executor;
+
+ private:
+  std::optional<Error> death_;
+};
+
+}  // namespace collectives

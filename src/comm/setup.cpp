@@ -1,0 +1,113 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/require.hpp"
+#include "comm/impl.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+namespace collectives {
+namespace {
+
+constexpr std::size_t smallest_half = std::size_t{256} << 10;
+constexpr std::size_t barrier_bytes = 256;
+constexpr std::size_t device_granule = std::size_t{2} << 20;
+
+/// The control words, flags and credits of a pool before the first call.
+std::vector<std::byte> initial_front(Epoch first_epoch) {
+  std::vector<std::byte> image(kernels::Layout::slots);
+  kernels::Control control{};
+  control.epoch = first_epoch;
+  for (auto& half : control.headers)
+    for (Mark& header : half) header = kernels::header_before(first_epoch);
+  std::memcpy(image.data(), &control, sizeof control);
+  std::vector<Mark> flags((kernels::Layout::slots - kernels::Layout::flags) / sizeof(Mark), kernels::flag_before(first_epoch));
+  std::memcpy(image.data() + kernels::Layout::flags, flags.data(), flags.size() * sizeof(Mark));
+  return image;
+}
+
+}  // namespace
+
+Settings settings_from(const Options& options) {
+  const Environment environment = read_environment();
+  Settings settings{.options = options, .p2p = environment.p2p, .machine_file = environment.machine_file, .timeout_ms = environment.timeout_ms};
+  if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
+  if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
+  if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
+  require(settings.timeout_ms > 0, "a deadline of 0 ms: expected at least 1");
+  require(options.max_blocks >= 0, [&] { return fmt::format("max_blocks is {}: expected 0 (no limit) or more", options.max_blocks); });
+  return settings;
+}
+
+Backend resolve_backend(Backend wanted) {
+#if COLLECTIVES_HAS_CUDA
+  const int devices = wanted == Backend::host ? 0 : cuda_device_count();
+  require(wanted != Backend::cuda || devices > 0, [] { return fmt::format("no GPU: {}", why_no_cuda()); }, ErrorCode::unsupported);
+  return devices > 0 ? Backend::cuda : Backend::host;
+#else
+  require(wanted != Backend::cuda, "this build of libcollectives has no CUDA backend: expected one made with the CUDA Toolkit", ErrorCode::unsupported);
+  return Backend::host;
+#endif
+}
+
+kernels::Layout layout_for(std::size_t share, Backend backend) {
+  const std::size_t largest_half = std::size_t{backend == Backend::host ? 4u : 16u} << 20;
+  // Devices hand out memory by 2 MB: a pool that ends within a granule costs all of it.
+  if (backend == Backend::cuda) share = share / device_granule * device_granule;
+  const std::size_t needed = kernels::Layout{smallest_half}.bytes() + barrier_bytes;
+  require(share >= needed, [&] { return fmt::format("the pool is too small: a rank needs at least {} bytes and its share is {} (COLLECTIVES_POOL_BYTES)", needed, share); },
+          ErrorCode::out_of_memory);
+  const std::size_t room = (share - kernels::Layout::slots - barrier_bytes) / 4;
+  return {std::min(largest_half, room / smallest_half * smallest_half)};
+}
+
+RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {
+  RankPool made{make_pool(kind, device, bound, layout.bytes() + barrier_bytes), 0};
+  const std::size_t front = made.pool->allocate(layout.bytes());
+  ensure(front == 0, "the first allocation of a pool is at its base");
+  made.barrier_offset = made.pool->allocate(barrier_bytes);
+  const std::vector<std::byte> image = initial_front(first_epoch);
+  std::byte* base = made.pool->base();
+  std::byte* sentinels = base + layout.half(false, 0);
+#if COLLECTIVES_HAS_CUDA
+  if (kind == PoolKind::device || kind == PoolKind::device_legacy) {
+    const DeviceScope scope(device);
+    cuda_check(cudaMemcpy(base, image.data(), image.size(), cudaMemcpyHostToDevice));
+    cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.half_bytes));
+    cuda_check(cudaDeviceSynchronize());
+    return made;
+  }
+#endif
+  std::memcpy(base, image.data(), image.size());
+  std::memset(sentinels, 0xff, 2 * layout.half_bytes);
+  return made;
+}
+
+Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings) {
+  const int ranks = static_cast<int>(devices.size());
+  Fabric fabric;
+  if (!settings.machine_file.empty()) {
+    fabric = fabric_of(read_machine_file(settings.machine_file), devices);
+  } else {
+    fabric = backend == Backend::host ? host_fabric(ranks) : fabric_of(detect_machine(), devices);
+  }
+  fabric.backend = backend;
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to)
+      if (settings.p2p.refuses(from, to)) fabric.links[static_cast<std::size_t>(from * ranks + to)].direct = false;
+  return fabric;
+}
+
+PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout) {
+  return {.forced = settings.options.algorithm,
+          .wire = settings.options.wire,
+          .invariant = settings.options.invariant,
+          .slot_bytes = layout.half_bytes,
+          .max_blocks = std::min(settings.options.max_blocks, kernels::max_blocks)};
+}
+
+}  // namespace collectives

@@ -1,0 +1,97 @@
+#include "exec/arguments.hpp"
+
+#include "base/require.hpp"
+
+namespace collectives {
+namespace {
+
+/// What ranks must agree on, in 32 bits: two different calls are told apart but for one chance in 2^32.
+std::uint32_t fingerprint_of(const Call& call, const Plan& plan) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto mix = [&](std::uint64_t value) {
+    for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (value >> 8 * byte & 0xffu)) * 0x100000001b3u;
+  };
+  mix(call.count);
+  mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
+  mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
+  mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
+  mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages));
+  return static_cast<std::uint32_t>(hash ^ hash >> 32);
+}
+
+bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % sizeof(Pack) == 0; }
+
+}  // namespace
+
+void Arguments::fill_program(AlgorithmChoice choice, const Program& program) {
+  ensure(program.steps.size() <= kernels::max_steps && program.lanes <= kernels::max_lanes && program.credits <= kernels::max_lanes,
+         "a program is longer than the kernel's arguments");
+  program_ = {};
+  std::size_t edges = 0;
+  const auto copy = [&](const std::vector<Edge>& from) {
+    for (const Edge& edge : from) {
+      ensure(edges < kernels::max_edges, "a program has more edges than the kernel's arguments");
+      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, 0};
+    }
+  };
+  for (std::size_t s = 0; s < program.steps.size(); ++s) {
+    const Step& step = program.steps[s];
+    program_.step[s] = {.chunk = step.chunk,
+                     .own = static_cast<std::uint8_t>(step.own),
+                     .store = step.store,
+                     .complete = step.complete,
+                     .delay = step.delay,
+                     .first_edge = static_cast<std::uint8_t>(edges),
+                     .receives = static_cast<std::uint8_t>(step.receives.size()),
+                     .sends = static_cast<std::uint8_t>(step.sends.size())};
+    copy(step.receives);
+    copy(step.sends);
+  }
+  program_.steps = static_cast<std::uint8_t>(program.steps.size());
+  program_.max_delay = static_cast<std::uint8_t>(program.max_delay);
+  for (std::size_t rank = 0; rank < context_->pools.size(); ++rank) program_.pools[rank] = context_->pools[rank];
+  filled_ = choice;
+}
+
+void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program) const {
+  const std::uint64_t packs = (call.count * size_of(call.type) + sizeof(Pack) - 1) / sizeof(Pack);
+  const auto chunks = static_cast<std::uint64_t>(program.chunks);
+  const std::uint64_t longest = (packs + chunks - 1) / chunks;
+  args.in = call.in;
+  args.out = call.out;
+  args.count = call.count;
+  args.chunk_packs = packs / chunks;
+  args.long_chunks = static_cast<std::uint32_t>(packs % chunks);
+  args.tile_packs = static_cast<std::uint32_t>(plan.tile_bytes / sizeof(Pack));
+  const std::uint64_t wave = static_cast<std::uint64_t>(args.tile_packs) * static_cast<std::uint64_t>(plan.blocks);
+  args.tiles = static_cast<std::uint32_t>((longest + wave - 1) / wave);
+  args.stages = static_cast<std::uint32_t>(plan.stages);
+  args.fingerprint = fingerprint_of(call, plan);
+  args.rank = static_cast<std::uint8_t>(context_->rank);
+  args.ranks = static_cast<std::uint8_t>(context_->ranks);
+  args.in_aligned = is_aligned(call.in);
+  args.out_aligned = is_aligned(call.out);
+  args.divisor = static_cast<std::uint16_t>(call.op == ReduceOp::avg ? context_->ranks : 1);
+  args.op = call.op;
+  args.timeout_ns = context_->timeout_ns;
+  args.fault = fault_;
+  args.layout = context_->layout;
+  const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * plan.tile_bytes;
+  ensure(used <= context_->layout.half_bytes && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
+         "a plan does not fit the pool it was made for");
+}
+
+const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& plan, const Program& program) {
+  if (filled_ != plan.choice) fill_program(plan.choice, program);
+  fill_call(program_, call, plan, program);
+  return program_;
+}
+
+const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
+  ensure(context_->ranks <= kernels::max_direct_ranks, "the direct kernels do not serve so many ranks");
+  for (int rank = 0; rank < context_->ranks; ++rank) direct_.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
+  fill_call(direct_, call, plan, program);
+  return direct_;
+}
+
+}  // namespace collectives

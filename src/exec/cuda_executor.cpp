@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/cuda.hpp"
+#include "base/require.hpp"
+#include "exec/arguments.hpp"
+#include "exec/executor.hpp"
+
+namespace collectives {
+namespace {
+
+/// The capture a stream is in: 0 for none.
+unsigned long long capture_of(Stream stream) {
+  cudaStreamCaptureStatus status{};
+  unsigned long long id = 0;
+  cuda_check(cudaStreamGetCaptureInfo(stream, &status, &id));
+  require(status != cudaStreamCaptureStatusInvalidated, "the stream's capture was invalidated by an earlier error: end it first", ErrorCode::invalid_usage);
+  return status == cudaStreamCaptureStatusActive ? id : 0;
+}
+
+/// An event and the stream it was last recorded on.
+struct LastCall {
+  CudaEvent event;
+  Stream stream = nullptr;
+  unsigned long long capture = 0;
+  bool recorded = false;
+};
+
+/// What the device and the host write for each other, in pinned memory.
+struct Mailbox {
+  kernels::FaultRecord record;
+  Mark poison;
+};
+
+class CudaExecutor final : public Executor {
+ public:
+  explicit CudaExecutor(RankContext context)
+      : Executor(std::move(context)), scope_(std::in_place, context_.device), mailbox_(make_pinned<Mailbox>()), arguments_(context_, &mailbox_->record) {
+    kernels::preload_sentinel();
+    kernels::preload_flagged();
+    kernels::preload_direct(context_.ranks);
+    eager_.event = make_event();
+    captured_.event = make_event();
+    messages_ = make_stream();
+    scope_.reset();
+  }
+
+  ~CudaExecutor() override {
+    // The kernels under way end by themselves, at the latest when their deadline passes.
+    while (eager_.recorded && cudaEventQuery(eager_.event.get()) == cudaErrorNotReady) {
+      abandon_if_lost();
+      ::usleep(20);
+    }
+    (void)cudaStreamSynchronize(messages_.get());
+    (void)cudaGetLastError();
+  }
+
+  void check_buffer(const void* data, std::size_t bytes, const char* name) const override {
+    if (bytes == 0) return;
+    cudaPointerAttributes attributes{};
+    cuda_check(cudaPointerGetAttributes(&attributes, data));
+    const bool reachable = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+    require(reachable, [&] {
+      return fmt::format("{} is {}: expected memory of CUDA device {}", name, data == nullptr ? "null" : "host memory", context_.device);
+    });
+    require(attributes.device == context_.device || attributes.type == cudaMemoryTypeManaged, [&] {
+      return fmt::format("{} is on CUDA device {}: expected device {}, this rank's", name, attributes.device, context_.device);
+    });
+  }
+
+  void enqueue(const Call& call, const Plan& plan, const Program& program, Stream stream) override {
+    const DeviceScope scope(context_.device);
+    const auto capture = capture_of(stream);
+    LastCall& last = capture != 0 ? captured_ : eager_;
+    // What was enqueued in another capture, or outside of any, is ordered by the stream that replays the graph.
+    if (last.recorded && last.stream != stream && last.capture == capture) cuda_check(cudaStreamWaitEvent(stream, last.event.get(), 0));
+    launch(call, plan, program, stream);
+    cuda_check(cudaEventRecord(last.event.get(), stream));
+    last.stream = stream;
+    last.capture = capture;
+    last.recorded = true;
+  }
+
+  void synchronize(Stream stream) override {
+    const DeviceScope scope(context_.device);
+    require(capture_of(stream) == 0, "synchronize on a stream that is being captured: end the capture first", ErrorCode::invalid_usage);
+    const std::uint64_t began = now_ns();
+    for (;;) {
+      const auto state = cudaStreamQuery(stream);
+      if (state != cudaErrorNotReady) {
+        cuda_check(state);
+        return;
+      }
+      (void)cudaGetLastError();
+      // Short waits are worth a busy core; a long one looks after the peers instead.
+      if (now_ns() - began < 200'000) continue;
+      abandon_if_lost();
+      ::usleep(50);
+    }
+  }
+
+  void abort(bool tell) override {
+    __atomic_store_n(&mailbox_->record.abort, 1u, __ATOMIC_RELAXED);
+    if (!tell) return;
+    const DeviceScope scope(context_.device);
+    mailbox_->poison = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
+    for (int rank = 0; rank < context_.ranks; ++rank) {
+      if (rank == context_.rank) continue;
+      auto* control = reinterpret_cast<kernels::Control*>(context_.pools[static_cast<std::size_t>(rank)]);
+      cuda_check(cudaMemcpyAsync(&control->poison, &mailbox_->poison, sizeof(Mark), cudaMemcpyDefault, messages_.get()));
+    }
+  }
+
+ protected:
+  kernels::FaultRecord& record() override { return mailbox_->record; }
+
+ private:
+  void launch(const Call& call, const Plan& plan, const Program& program, Stream stream) {
+    const bool pushes_directly = plan.choice.algorithm == Algorithm::one_shot || plan.choice.algorithm == Algorithm::two_shot;
+    if (plan.wire == Wire::flagged) return kernels::launch_flagged(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
+    if (!pushes_directly || !kernels::has_direct(call.type, call.op, context_.ranks))
+      return kernels::launch_sentinel(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
+    const auto direct = plan.choice.algorithm == Algorithm::one_shot ? kernels::launch_one_shot : kernels::launch_two_shot;
+    direct(arguments_.direct(call, plan, program), call.type, plan.blocks, plan.threads, stream);
+  }
+
+  std::optional<DeviceScope> scope_;  // for the members that are made on the device; empty once they are
+  Pinned<Mailbox> mailbox_;
+  Arguments arguments_;
+  LastCall eager_;
+  LastCall captured_;
+  CudaStream messages_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> make_cuda_executor(RankContext context) { return std::make_unique<CudaExecutor>(std::move(context)); }
+
+}  // namespace collectives

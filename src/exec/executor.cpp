@@ -1,0 +1,67 @@
+#include "exec/executor.hpp"
+
+#include <fmt/format.h>
+
+#include <bit>
+
+namespace collectives {
+namespace {
+
+using kernels::FaultKind;
+using kernels::FaultRecord;
+
+std::string list_ranks(std::uint32_t ranks) {
+  std::string list;
+  for (int rank = 0; rank < max_ranks; ++rank)
+    if (ranks >> rank & 1u) list += fmt::format("{}{}", list.empty() ? "" : ", ", rank);
+  return list;
+}
+
+Error describe_timeout(std::uint32_t missing, const std::string& where, std::uint64_t timeout_ns) {
+  const auto after = fmt::format("within the deadline of {} ms (COLLECTIVES_TIMEOUT_MS)", timeout_ns / 1'000'000);
+  if (missing == 0) return {ErrorCode::timeout, fmt::format("{}: every rank came, but one stalled inside the call and did not finish {}", where, after)};
+  return {ErrorCode::timeout, fmt::format("{}: rank{} {} did not come {}", where, std::popcount(missing) > 1 ? "s" : "", list_ranks(missing), after)};
+}
+
+Error describe_poison(const FaultRecord& record, const std::string& where) {
+  const auto told = fmt::format("{}: rank {} reports ", where, observe_relaxed(&record.peer));
+  const auto culprit = observe_relaxed(&record.culprit);
+  switch (static_cast<FaultKind>(observe_relaxed(&record.origin))) {
+    case FaultKind::timeout: return {ErrorCode::timeout, told + (culprit < max_ranks ? fmt::format("that rank {} did not come in time", culprit) : "a stalled call")};
+    case FaultKind::mismatch: return {ErrorCode::mismatch, told + fmt::format("that rank {} made a different call", culprit)};
+    default: return {ErrorCode::aborted, told + "that it aborted"};
+  }
+}
+
+}  // namespace
+
+std::optional<Error> Executor::fault(bool look) {
+  if (look) abandon_if_lost();
+  FaultRecord& seen = record();
+  const auto kind = static_cast<FaultKind>(__atomic_load_n(&seen.kind, __ATOMIC_ACQUIRE));
+  const int lost = lost_.load();
+  const auto where = fmt::format("rank {} of {}, call {}", context_.rank, context_.ranks, observe_relaxed(&seen.epoch) - context_.first_epoch);
+  // A peer that has gone explains whatever its absence did to the call that was running.
+  if (lost >= 0) return Error(ErrorCode::peer_lost, fmt::format("rank {} of {}: rank {} has gone: its process ended or it left the communicator", context_.rank, context_.ranks, lost));
+  switch (kind) {
+    case FaultKind::none: break;
+    case FaultKind::timeout: return describe_timeout(observe_relaxed(&seen.missing), where, context_.timeout_ns);
+    case FaultKind::mismatch:
+      return Error(ErrorCode::mismatch, fmt::format("{}: rank {} made a different call: collective, count, type, operation and plan must be the same on every rank", where, observe_relaxed(&seen.peer)));
+    case FaultKind::aborted: return Error(ErrorCode::aborted, fmt::format("{}: aborted here", where));
+    case FaultKind::poisoned: return describe_poison(seen, where);
+  }
+  if (observe_relaxed(&seen.abort) != 0) return Error(ErrorCode::aborted, fmt::format("rank {} of {}: aborted here", context_.rank, context_.ranks));
+  return std::nullopt;
+}
+
+bool Executor::abandon_if_lost() {
+  if (lost_.load() >= 0) return true;
+  const auto gone = context_.lost_peer();
+  if (!gone) return false;
+  lost_.store(*gone);
+  abort(false);
+  return true;
+}
+
+}  // namespace collectives

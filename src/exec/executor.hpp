@@ -1,0 +1,69 @@
+#pragma once
+
+#include <collectives/communicator.hpp>
+#include <collectives/plan.hpp>
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "kernels/control.hpp"
+#include "planner/program.hpp"
+
+namespace collectives {
+
+/// One all-reduce as a rank asked for it.
+struct Call {
+  const void* in = nullptr;
+  void* out = nullptr;
+  std::size_t count = 0;
+  DataType type = DataType::float32;
+  ReduceOp op = ReduceOp::sum;
+};
+
+/// What a rank's calls work with, fixed when the communicator is made.
+struct RankContext {
+  int rank = 0;
+  int ranks = 0;
+  int device = -1;
+  std::uint64_t timeout_ns = 0;
+  Epoch first_epoch = 0;
+  kernels::Layout layout;
+  std::array<std::byte*, max_ranks> pools{};  ///< as this rank addresses them
+  /// A rank whose process has gone, if any; called now and then while waiting.
+  std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };
+};
+
+/// Runs one rank's calls in the order they are enqueued. Enqueuing is for one thread at a time; `abort` and `fault` are for any.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  /// Throws Error(invalid_argument) for a buffer this backend cannot work on.
+  virtual void check_buffer(const void* data, std::size_t bytes, const char* name) const = 0;
+  virtual void enqueue(const Call& call, const Plan& plan, const Program& program, Stream stream) = 0;
+  /// Waits for what is enqueued on `stream`, watching for lost peers.
+  virtual void synchronize(Stream stream) = 0;
+  /// Makes running calls leave soon; tells the peers if `tell`.
+  virtual void abort(bool tell) = 0;
+
+  /// The error that killed this rank, if any. Asks `lost_peer` once if `look`.
+  std::optional<Error> fault(bool look);
+
+ protected:
+  Executor(RankContext context) : context_(std::move(context)) {}
+  /// True, and the running calls told to leave, if a peer has gone.
+  bool abandon_if_lost();
+  virtual kernels::FaultRecord& record() = 0;
+
+  RankContext context_;
+  std::atomic<int> lost_{-1};
+};
+
+/// Ranks on GPUs: a kernel a call. `pools` are device addresses, or pinned host memory.
+std::unique_ptr<Executor> make_cuda_executor(RankContext context);
+/// Ranks on CPUs: a thread that runs this rank's calls one after the other.
+std::unique_ptr<Executor> make_host_executor(RankContext context);
+
+}  // namespace collectives

@@ -1,0 +1,107 @@
+#include <sched.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "base/require.hpp"
+#include "exec/arguments.hpp"
+#include "exec/executor.hpp"
+#include "exec/host_program.hpp"
+
+namespace collectives {
+namespace {
+
+class HostExecutor final : public Executor {
+ public:
+  explicit HostExecutor(RankContext context)
+      : Executor(std::move(context)), arguments_(context_, &record_), worker_([this] { work(); }) {}
+
+  ~HostExecutor() override {
+    {
+      const std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    changed_.notify_all();
+    worker_.join();
+  }
+
+  void check_buffer(const void* data, std::size_t bytes, const char* name) const override {
+    require(data != nullptr || bytes == 0, [&] { return std::string(name) + " is null: expected the address of host memory"; });
+  }
+
+  void enqueue(const Call& call, const Plan& plan, const Program& program, Stream) override {
+    {
+      const std::lock_guard lock(mutex_);
+      calls_.push_back({call, plan, &program});
+    }
+    changed_.notify_all();
+  }
+
+  void synchronize(Stream) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return calls_.empty() && !running_; });
+  }
+
+  void abort(bool tell) override {
+    signal_relaxed(&record_.abort, 1u);
+    if (!tell) return;
+    const Mark word = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
+    for (int rank = 0; rank < context_.ranks; ++rank)
+      if (rank != context_.rank)
+        signal_relaxed(&reinterpret_cast<kernels::Control*>(context_.pools[static_cast<std::size_t>(rank)])->poison, word);
+  }
+
+ protected:
+  kernels::FaultRecord& record() override { return record_; }
+
+ private:
+  struct Queued {
+    Call call;
+    Plan plan;
+    const Program* program;
+  };
+
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return closing_ || !calls_.empty(); });
+      if (calls_.empty()) return;
+      const Queued next = calls_.front();
+      calls_.pop_front();
+      running_ = true;
+      lock.unlock();
+      // A dead rank's remaining calls are dropped: their outputs stay as they are.
+      if (!fault(false)) run_on_host(arguments_.program(next.call, next.plan, *next.program), next.call.type, next.plan.wire, [this] { relieve(); });
+      lock.lock();
+      running_ = false;
+      changed_.notify_all();
+    }
+  }
+
+  /// Between tries: lets another rank's thread run, and looks after the peers every few milliseconds.
+  void relieve() {
+    ::sched_yield();
+    const std::uint64_t now = now_ns();
+    if (now < next_look_) return;
+    next_look_ = now + 5'000'000;
+    abandon_if_lost();
+  }
+
+  kernels::FaultRecord record_{};
+  Arguments arguments_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Queued> calls_;
+  bool running_ = false;
+  bool closing_ = false;
+  std::uint64_t next_look_ = 0;
+  std::thread worker_;  // last: it uses the others
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> make_host_executor(RankContext context) { return std::make_unique<HostExecutor>(std::move(context)); }
+
+}  // namespace collectives

@@ -1,0 +1,57 @@
+#include "exec/host_program.hpp"
+
+#include "base/require.hpp"
+#include "kernels/program_body.hpp"
+
+namespace collectives {
+namespace {
+
+/// A host thread is a block of one.
+struct HostGroup {
+  static constexpr int thread() { return 0; }
+  static constexpr int threads() { return 1; }
+  static constexpr int block() { return 0; }
+  static constexpr int blocks() { return 1; }
+  static constexpr void sync() {}
+};
+
+struct HostRelief {
+  const std::function<void()>* relieve;
+  void operator()() const { (*relieve)(); }
+};
+
+template <typename T, template <typename> typename W>
+void run(const kernels::ProgramArgs& args, const std::function<void()>& relieve) {
+  kernels::Walk<T, kernels::AnyOp, W<T>, HostGroup, HostRelief>(args, kernels::AnyOp{args.op}, HostGroup{}, HostRelief{&relieve}).run();
+}
+
+void run_flagged(const kernels::ProgramArgs& args, DataType type, const std::function<void()>& relieve) {
+  using kernels::FlaggedWire;
+  switch (type) {
+    case DataType::float32: return run<float, FlaggedWire>(args, relieve);
+    case DataType::float64: return run<double, FlaggedWire>(args, relieve);
+    case DataType::float16: return run<kernels::Half, FlaggedWire>(args, relieve);
+    case DataType::bfloat16: return run<kernels::BFloat16, FlaggedWire>(args, relieve);
+    case DataType::int8: return run<std::int8_t, FlaggedWire>(args, relieve);
+    case DataType::uint8: return run<std::uint8_t, FlaggedWire>(args, relieve);
+    case DataType::int32: return run<std::int32_t, FlaggedWire>(args, relieve);
+    case DataType::uint32: return run<std::uint32_t, FlaggedWire>(args, relieve);
+    case DataType::int64: return run<std::int64_t, FlaggedWire>(args, relieve);
+    case DataType::uint64: return run<std::uint64_t, FlaggedWire>(args, relieve);
+  }
+  ensure(false, "an unknown type passed the checks");
+}
+
+}  // namespace
+
+void run_on_host(const kernels::ProgramArgs& args, DataType type, Wire wire, const std::function<void()>& relieve) {
+  if (wire == Wire::flagged) return run_flagged(args, type, relieve);
+  switch (type) {
+    case DataType::float32: return run<float, kernels::SentinelWire>(args, relieve);
+    case DataType::float16: return run<kernels::Half, kernels::SentinelWire>(args, relieve);
+    case DataType::bfloat16: return run<kernels::BFloat16, kernels::SentinelWire>(args, relieve);
+    default: ensure(false, "the sentinel wire carries float, half and bfloat16 only");
+  }
+}
+
+}  // namespace collectives

@@ -1,0 +1,92 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "planner/planner.hpp"
+
+namespace collectives {
+namespace {
+
+std::string in_words(double bytes) {
+  constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (bytes >= 1024 && unit < 4) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return bytes == std::floor(bytes) ? fmt::format("{:.0f} {}", bytes, units[unit]) : fmt::format("{:.1f} {}", bytes, units[unit]);
+}
+
+std::string rounds_in_words(int rounds) { return fmt::format("{} round{}", rounds, rounds == 1 ? "" : "s"); }
+
+std::string ranks_in_words(const Fabric& fabric) {
+  const char* reach = fabric.fully_connected() ? "each reaches every other directly" : "some reach each other through the host only";
+  return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
+}
+
+std::string note_on(const Candidate& candidate, const Candidate& taken, const PlannerOptions& options, bool allowed) {
+  if (candidate.choice == taken.choice) return options.forced ? "taken: forced" : "taken: the least predicted time";
+  if (!allowed) return options.forced ? "passed over: another is forced" : "passed over: its bits would depend on the message size";
+  const double ratio = candidate.predicted_us / taken.predicted_us;
+  if (ratio < 1.005) return "passed over: no faster, and listed later";
+  const bool later = candidate.steps > taken.steps;
+  const bool more = candidate.bytes_per_rank > taken.bytes_per_rank;
+  return fmt::format("passed over: {:.2f}x the time, {}", ratio,
+                     later && more ? "more rounds and more bytes"
+                     : later       ? "more rounds"
+                     : more        ? "more bytes"
+                                   : "slower links");
+}
+
+// What no all-reduce without reduction in the network can beat: 2(N-1)/N of the message leaves every rank (Patarasuk and Yuan).
+std::string floor_in_words(const Plan& plan, const Fabric& fabric) {
+  const double least = 2.0 * (fabric.ranks - 1) / fabric.ranks * static_cast<double>(plan.bytes);
+  return fmt::format("No all-reduce can send less than {} from every rank, which takes {:.2f} us at a port's {:.1f} GB/s.", in_words(least),
+                     least / std::max(1u, fabric.port_mb_per_s), fabric.port_mb_per_s / 1e3);
+}
+
+std::string table_of(const std::vector<Candidate>& candidates) {
+  std::string table = fmt::format("{:<14} {:>6} {:>14} {:>12}  {}\n", "algorithm", "rounds", "sent per rank", "predicted us", "note");
+  for (const Candidate& candidate : candidates)
+    table += fmt::format("{:<14} {:>6} {:>14} {:>12.2f}  {}\n", to_string(candidate.choice), candidate.steps,
+                         in_words(candidate.bytes_per_rank), candidate.predicted_us, candidate.note);
+  return table;
+}
+
+}  // namespace
+
+PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const {
+  PlanReport report{.plan = all_reduce(count, type, op), .candidates = {}, .explanation = {}};
+  const Plan& plan = report.plan;
+  for (const Routine& routine : routines_)
+    report.candidates.push_back({routine.choice,
+                                 static_cast<int>(routine.schedule.rounds.size()),
+                                 routine.sent_share * static_cast<double>(plan.bytes),
+                                 routine.predicted_us(plan.bytes),
+                                 {}});
+  const auto place = [&](const Candidate& c) {
+    const int rank = c.choice == plan.choice ? 0 : allows(c.choice) ? 1 : 2;
+    return std::pair(rank, std::round(c.predicted_us * 1e3));
+  };
+  std::stable_sort(report.candidates.begin(), report.candidates.end(),
+                   [&](const Candidate& a, const Candidate& b) { return place(a) < place(b); });
+  const Candidate taken = report.candidates.front();
+  for (Candidate& candidate : report.candidates) candidate.note = note_on(candidate, taken, options_, allows(candidate.choice));
+
+  report.explanation =
+      fmt::format("All-reduce ({}) of {} {} elements, {}, on {}: {} in {}, {} sent by the busiest rank, predicted {:.2f} us. ", name_of(op),
+                  count, name_of(type), in_words(static_cast<double>(plan.bytes)), ranks_in_words(fabric_), to_string(plan.choice),
+                  rounds_in_words(taken.steps), in_words(taken.bytes_per_rank), plan.predicted_us);
+  if (options_.forced) report.explanation += "This algorithm is forced. ";
+  if (options_.invariant) report.explanation += "Only direct algorithms are allowed, so that no bit depends on the message size. ";
+  report.explanation += floor_in_words(plan, fabric_);
+  report.explanation +=
+      fmt::format(" It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", plan.blocks,
+                  plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
+                  in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
+  report.explanation += table_of(report.candidates);
+  return report;
+}
+
+}  // namespace collectives

@@ -1,0 +1,52 @@
+#include <collectives/communicator.hpp>
+#include <collectives/plan.hpp>
+
+#include <charconv>
+
+#include "base/require.hpp"
+#include "planner/planner.hpp"
+
+namespace collectives {
+namespace {
+
+constexpr std::size_t default_slot_bytes = std::size_t{16} << 20;
+
+[[noreturn]] void refuse(std::string_view text) {
+  std::string names;
+  for (int index = 0; index < algorithm_count; ++index)
+    names += std::string(index == 0 ? "" : ", ") + name_of(static_cast<Algorithm>(index));
+  throw Error(ErrorCode::invalid_argument, "expected an algorithm, one of " + names + " (kary_tree:K with an arity K of 1 to " +
+                                               std::to_string(max_ranks - 1) + "), not \"" + std::string(text) + "\"");
+}
+
+}  // namespace
+
+AlgorithmChoice parse_algorithm(std::string_view text) {
+  const auto colon = text.find(':');
+  AlgorithmChoice choice;
+  int index = 0;
+  while (index < algorithm_count && text.substr(0, colon) != name_of(static_cast<Algorithm>(index))) ++index;
+  if (index == algorithm_count) refuse(text);
+  choice.algorithm = static_cast<Algorithm>(index);
+  if (colon == std::string_view::npos) return choice;
+  const std::string_view arity = text.substr(colon + 1);
+  const auto [end, status] = std::from_chars(arity.data(), arity.data() + arity.size(), choice.arity);
+  const bool whole = status == std::errc{} && end == arity.data() + arity.size();
+  if (choice.algorithm != Algorithm::kary_tree || !whole || choice.arity < 1 || choice.arity >= max_ranks) refuse(text);
+  return choice;
+}
+
+std::string to_string(AlgorithmChoice choice) {
+  const std::string name = name_of(choice.algorithm);
+  return choice.algorithm == Algorithm::kary_tree ? name + ":" + std::to_string(choice.arity) : name;
+}
+
+PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devices, std::size_t count, DataType type, ReduceOp op) {
+  require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
+          [&] { return "an all-reduce has 2 to 16 ranks, not " + std::to_string(devices.size()); });
+  PlannerOptions options;
+  options.slot_bytes = default_slot_bytes;
+  return Planner(fabric_of(machine, devices), options).explain(count, type, op);
+}
+
+}  // namespace collectives

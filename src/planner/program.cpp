@@ -1,0 +1,199 @@
+#include "planner/program.hpp"
+
+#include <algorithm>
+#include <collectives/communicator.hpp>
+#include <limits>
+#include <string>
+#include <tuple>
+
+#include "base/require.hpp"
+
+namespace collectives {
+namespace {
+
+using RankMask = std::uint32_t;
+
+// A step while rounds are still being read.
+struct Draft {
+  Step step;
+  int ready = 0;                                   ///< the first round its result may be sent in
+  int earliest = std::numeric_limits<int>::max();  ///< when the first of what it takes was ready at its sender
+  bool reduces = false;
+};
+
+// What a rank holds of a chunk. `current` is the draft whose result it is, none while it is the rank's own input.
+struct Holding {
+  int current = -1;
+  RankMask inputs = 0;
+};
+
+class Lowering {
+ public:
+  explicit Lowering(const Schedule& schedule)
+      : schedule_(schedule), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0) {
+    for (int rank = 0; rank < schedule.ranks; ++rank)
+      holdings_.insert(holdings_.end(), count(schedule.chunks), Holding{-1, RankMask{1} << rank});
+  }
+
+  std::vector<Program> run() {
+    for (int round = 0; round < static_cast<int>(schedule_.rounds.size()); ++round) play(round);
+    keep_results();
+    int slack = 1;
+    for (const auto& drafts : drafts_)
+      for (const Draft& drafted : drafts) slack = std::max(slack, drafted.ready - drafted.earliest);
+    std::vector<Program> programs;
+    for (int rank = 0; rank < schedule_.ranks; ++rank) programs.push_back(program_of(rank, slack + 1));
+    return programs;
+  }
+
+ private:
+  struct Arrival {
+    Action action;
+    int rank;
+    int chunk;
+    RankMask inputs;
+    int sent_at;
+    Edge edge;
+  };
+
+  static std::size_t count(int n) { return static_cast<std::size_t>(n); }
+  Holding& holding(int rank, int chunk) { return holdings_[count(rank * schedule_.chunks + chunk)]; }
+  Draft& draft(int rank, int index) { return drafts_[count(rank)][count(index)]; }
+
+  // Values are as they stood when the round began, so everything is sent before anything arrives.
+  void play(int round) {
+    std::vector<Arrival> arrivals;
+    for (const Transfer& transfer : schedule_.rounds[count(round)]) arrivals.push_back(send(transfer, round));
+    std::stable_sort(arrivals.begin(), arrivals.end(), [](const Arrival& a, const Arrival& b) {
+      return std::tie(a.rank, a.chunk, a.edge.peer) < std::tie(b.rank, b.chunk, b.edge.peer);
+    });
+    for (std::size_t i = 0; i < arrivals.size(); ++i) {
+      const bool first = i == 0 || arrivals[i - 1].rank != arrivals[i].rank || arrivals[i - 1].chunk != arrivals[i].chunk;
+      require(first || (arrivals[i].action == Action::reduce && arrivals[i - 1].action == Action::reduce),
+              "a rank that takes a copy of a chunk receives nothing else for it in that round");
+      receive(arrivals[i], round, first);
+    }
+  }
+
+  Arrival send(const Transfer& transfer, int round) {
+    Holding& held = holding(transfer.from, transfer.chunk);
+    if (held.current < 0) held.current = draft_of_input(transfer.from, transfer.chunk, round);
+    Draft& sender = draft(transfer.from, held.current);
+    const int lane = incoming_[count(transfer.to)]++;
+    const int credit = outgoing_[count(transfer.from)]++;
+    require(lane < max_lanes && credit < max_lanes, "a rank has more transfers than lanes");
+    Edge edge{static_cast<std::uint8_t>(transfer.to), static_cast<std::uint8_t>(lane), static_cast<std::uint8_t>(credit)};
+    sender.step.sends.push_back(edge);
+    const Arrival arrival{transfer.action, transfer.to,  transfer.chunk,
+                          held.inputs,     sender.ready, {static_cast<std::uint8_t>(transfer.from), edge.lane, edge.credit}};
+    // An input is read again for every round it is sent in, so that no receiver has to buffer it early.
+    if (sender.step.receives.empty()) held.current = -1;
+    return arrival;
+  }
+
+  int draft_of_input(int rank, int chunk, int round) {
+    auto& drafts = drafts_[count(rank)];
+    const auto same = std::find_if(drafts.begin(), drafts.end(),
+                                   [&](const Draft& d) { return d.step.receives.empty() && d.step.chunk == chunk && d.ready == round; });
+    if (same != drafts.end()) return static_cast<int>(same - drafts.begin());
+    Draft fresh;
+    fresh.step.chunk = static_cast<std::uint8_t>(chunk);
+    fresh.step.own = Own::input;
+    fresh.ready = round;
+    drafts.push_back(fresh);
+    return static_cast<int>(drafts.size()) - 1;
+  }
+
+  void receive(const Arrival& arrival, int round, bool first) {
+    Holding& held = holding(arrival.rank, arrival.chunk);
+    if (first && (arrival.action == Action::copy || !can_merge(arrival, held))) open(arrival, held);
+    Draft& taker = draft(arrival.rank, held.current);
+    taker.step.receives.push_back(arrival.edge);
+    std::stable_sort(taker.step.receives.begin(), taker.step.receives.end(), [](const Edge& a, const Edge& b) { return a.peer < b.peer; });
+    taker.ready = round + 1;
+    taker.earliest = std::min(taker.earliest, arrival.sent_at);
+    const RankMask all = (RankMask{1} << schedule_.ranks) - 1;
+    const bool was_whole = held.inputs == all || arrival.inputs == all;
+    held.inputs = arrival.action == Action::copy ? arrival.inputs : held.inputs | arrival.inputs;
+    taker.step.complete = arrival.action == Action::reduce && !was_whole && held.inputs == all;
+  }
+
+  bool can_merge(const Arrival& arrival, const Holding& held) {
+    if (held.current < 0) return false;
+    const Draft& current = draft(arrival.rank, held.current);
+    const auto& receives = current.step.receives;
+    return current.reduces && current.step.sends.empty() &&
+           std::none_of(receives.begin(), receives.end(), [&](const Edge& edge) { return edge.peer == arrival.edge.peer; });
+  }
+
+  // A value that was sent on and is combined again passes through the output, which holds it as the peers got it: rounded.
+  void open(const Arrival& arrival, Holding& held) {
+    Draft fresh;
+    fresh.step.chunk = static_cast<std::uint8_t>(arrival.chunk);
+    fresh.reduces = arrival.action == Action::reduce;
+    if (fresh.reduces) fresh.step.own = held.current < 0 ? Own::input : Own::output;
+    if (fresh.reduces && held.current >= 0) draft(arrival.rank, held.current).step.store = true;
+    drafts_[count(arrival.rank)].push_back(fresh);
+    held.current = static_cast<int>(drafts_[count(arrival.rank)].size()) - 1;
+  }
+
+  void keep_results() {
+    for (int rank = 0; rank < schedule_.ranks; ++rank)
+      for (int chunk = 0; chunk < schedule_.chunks; ++chunk)
+        if (const Holding& held = holding(rank, chunk); held.current >= 0) draft(rank, held.current).step.store = true;
+  }
+
+  Program program_of(int rank, int min_stages) {
+    Program program{.rank = rank, .ranks = schedule_.ranks, .chunks = schedule_.chunks, .steps = {}};
+    program.lanes = *std::max_element(incoming_.begin(), incoming_.end());
+    program.credits = *std::max_element(outgoing_.begin(), outgoing_.end());
+    program.min_stages = min_stages;
+    const auto distance = [&](const Edge& edge) { return (edge.peer - rank + schedule_.ranks) % schedule_.ranks; };
+    std::size_t edges = 0;
+    for (Draft& drafted : drafts_[count(rank)]) {
+      Step& step = drafted.step;
+      require(drafted.ready <= 0xff, "a schedule has more rounds than a delay can count");
+      step.delay = static_cast<std::uint8_t>(drafted.ready);
+      program.max_delay = std::max(program.max_delay, drafted.ready);
+      std::stable_sort(step.sends.begin(), step.sends.end(), [&](const Edge& a, const Edge& b) { return distance(a) < distance(b); });
+      edges += step.receives.size() + step.sends.size();
+      program.steps.push_back(std::move(step));
+    }
+    const auto first_hop = [&](const Step& step) { return step.sends.empty() ? schedule_.ranks : distance(step.sends.front()); };
+    std::stable_sort(program.steps.begin(), program.steps.end(), [&](const Step& a, const Step& b) {
+      const bool takes_a = !a.receives.empty(), takes_b = !b.receives.empty();
+      return std::tuple(a.delay, takes_a, first_hop(a)) < std::tuple(b.delay, takes_b, first_hop(b));
+    });
+    require(program.steps.size() <= max_steps && edges <= max_edges, [&] {
+      return "rank " + std::to_string(rank) + " needs " + std::to_string(program.steps.size()) + " steps and " + std::to_string(edges) +
+             " edges";
+    });
+    return program;
+  }
+
+  const Schedule& schedule_;
+  std::vector<std::vector<Draft>> drafts_;  ///< by rank, in the order they were opened
+  std::vector<Holding> holdings_;           ///< by rank and chunk
+  std::vector<int> incoming_;
+  std::vector<int> outgoing_;
+};
+
+void require_in_range(const Schedule& schedule) {
+  require(schedule.ranks >= 2 && schedule.ranks <= max_ranks, "a schedule has 2 to 16 ranks");
+  require(schedule.chunks >= 1 && schedule.chunks <= max_steps, "a schedule has 1 to 32 chunks");
+  const auto is_rank = [&](int rank) { return rank >= 0 && rank < schedule.ranks; };
+  for (const auto& round : schedule.rounds)
+    for (const Transfer& transfer : round)
+      require(is_rank(transfer.from) && is_rank(transfer.to) && transfer.from != transfer.to && transfer.chunk >= 0 &&
+                  transfer.chunk < schedule.chunks,
+              "a transfer goes from a rank to another and names one of the schedule's chunks");
+}
+
+}  // namespace
+
+std::vector<Program> lower(const Schedule& schedule) {
+  require_in_range(schedule);
+  return Lowering(schedule).run();
+}
+
+}  // namespace collectives

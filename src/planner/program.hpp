@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "planner/schedule.hpp"
+
+namespace collectives {
+
+/// What a rank's program may need at most, over all algorithms and 2 to 16 ranks: ring and two-shot on 16 ranks have 31 steps and
+/// 30 transfers each way.
+inline constexpr int max_steps = 32;
+inline constexpr int max_edges = 64;  ///< receives and sends of a rank together
+inline constexpr int max_lanes = 32;  ///< incoming transfers of a rank, and outgoing ones
+
+/// One end of a transfer, seen from a rank. Every transfer of a schedule is a lane of its own: a row of slots in the
+/// receiver's pool with a flag word there, and a credit word in the sender's pool.
+struct Edge {
+  std::uint8_t peer = 0;
+  std::uint8_t lane = 0;    ///< which of the receiver's incoming transfers this is
+  std::uint8_t credit = 0;  ///< which of the sender's outgoing transfers this is
+  bool operator==(const Edge&) const = default;
+};
+
+/// Where a step takes this rank's own operand from.
+enum class Own : std::uint8_t { none, input, output };
+
+/// What a rank does with one chunk at one time: take what `receives` bring, combine it with its own operand in ascending
+/// order of rank, pass the result to `sends`, keep it if `store`.
+struct Step {
+  std::uint8_t chunk = 0;
+  Own own = Own::none;
+  bool store = false;          ///< write the result to the output
+  bool complete = false;       ///< this step's combining makes the result whole: an average is divided here
+  std::uint8_t delay = 0;      ///< works on tile i - delay in iteration i, which overlaps the rounds of neighbouring tiles
+  std::vector<Edge> receives;  ///< ascending by peer
+  std::vector<Edge> sends;     ///< in the order they are issued: rank+1, rank+2, ... so that no receiver is swamped
+};
+
+/// A schedule as one rank runs it. With T tiles, call number e (epoch) of every block does:
+/// ```
+/// send header(e) to every peer
+/// for i in 0 .. T + max delay - 1: for step in steps, in order:
+///   t = i - step.delay; skip unless 0 <= t < T
+///   for each send:    if T > stages and t >= stages: wait until credit[send.credit] >= (e, t - stages + 1)
+///   for each receive: wait until slot (e & 1, lane, t % stages) holds tile t    (flagged: data[lane] >= (e, t + 1))
+///   read the slots (sentinel: and empty them), combine, write the peers' slots, store
+///   flagged:      signal data[lane] = (e, t + 1) at each receiver
+///   T > stages:   signal credit[receive.credit] = (e, t + 1) at each sender
+/// wait for header(e) of every peer
+/// ```
+/// The headers prove, for any schedule, that every peer has finished call e-1 when call e ends here, so the two halves of
+/// the slots (e & 1) need nothing else across calls.
+struct Program {
+  int rank = 0;
+  int ranks = 0;
+  int chunks = 1;
+  int lanes = 0;    ///< the most incoming transfers of any rank: slots are laid out for this many everywhere
+  int credits = 0;  ///< the most outgoing transfers of any rank
+  int max_delay = 0;
+  int min_stages = 2;  ///< where tiles > stages, fewer stages than this may deadlock; the same on every rank
+  std::vector<Step> steps;
+};
+
+/// A program for each rank. Receives that are not sent on before the next one are merged into one step, so their operands are
+/// combined in ascending order of rank together. Steps come in ascending order of delay: every push of a round is issued before the
+/// first wait of a later one. Throws Error(invalid_argument) for a schedule that is out of range, takes and combines a chunk in
+/// one round, or needs more than max_steps, max_edges or max_lanes.
+std::vector<Program> lower(const Schedule& schedule);
+
+}  // namespace collectives

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <collectives/plan.hpp>
+#include <span>
+#include <vector>
+
+namespace collectives {
+
+enum class Action : std::uint8_t { reduce, copy };
+
+/// `from` sends its value of `chunk`, as it stood when the round began, to `to`, which combines it with its own or takes it.
+struct Transfer {
+  Action action = Action::reduce;
+  int chunk = 0;
+  int from = 0;
+  int to = 0;
+  bool operator==(const Transfer&) const = default;
+};
+
+/// Who sends which chunk to whom in which round. A message is cut into `chunks` equal parts. Every rank begins with its own
+/// input as the value of every chunk. What a rank receives in one round is combined with its own value in ascending order of
+/// the ranks they come from, its own at its own place: that order is the determinism contract.
+struct Schedule {
+  int ranks = 0;
+  int chunks = 1;
+  std::vector<std::vector<Transfer>> rounds;
+};
+
+Schedule one_shot_all_reduce(int ranks);
+Schedule two_shot_all_reduce(int ranks);
+/// `ring` is the order in which the ranks stand.
+Schedule ring_all_reduce(std::span<const int> ring);
+/// The heap-shaped tree: the children of position p are k*p+1 .. k*p+k. `order` says which rank stands at which position.
+Schedule kary_tree_all_reduce(std::span<const int> order, int arity);
+/// The tree whose every subtree is cut in two halves as equal as can be, so that its depth is the least for two children a node.
+Schedule balanced_tree_all_reduce(std::span<const int> order);
+
+/// Throws Error(invalid_argument) unless `order` names each of its ranks once and is at least two long.
+void require_permutation(std::span<const int> order);
+
+/// The schedule of an algorithm for ranks 0..ranks-1 in their natural order. 2 to 16 ranks.
+Schedule build_schedule(AlgorithmChoice choice, int ranks);
+
+}  // namespace collectives

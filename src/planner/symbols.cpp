@@ -1,0 +1,75 @@
+#include "planner/symbols.hpp"
+
+#include <algorithm>
+
+namespace collectives {
+namespace {
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+  return hash ^ (hash >> 29);
+}
+
+std::uint64_t atom(int rank) { return mix(0x6a09e667f3bcc909u, static_cast<std::uint64_t>(rank) + 1); }
+
+constexpr std::uint64_t open_bracket = 0xbb67ae8584caa73bu;
+
+}  // namespace
+
+void join(Clock& clock, const Clock& other) {
+  for (std::size_t rank = 0; rank < clock.size(); ++rank) clock[rank] = std::max(clock[rank], other[rank]);
+}
+
+bool Symbol::whole(int ranks) const {
+  return !poison && std::all_of(counts.begin(), counts.begin() + ranks, [](std::uint8_t count) { return count == 1; });
+}
+
+Symbol input_of(int rank, const Tag& tag) {
+  Symbol symbol{.poison = false, .tag = tag, .order = atom(rank)};
+  symbol.counts[static_cast<std::size_t>(rank)] = 1;
+  return symbol;
+}
+
+std::uint64_t rank_order(int ranks) {
+  std::uint64_t order = open_bracket;
+  for (int rank = 0; rank < ranks; ++rank) order = mix(order, atom(rank));
+  return order;
+}
+
+Symbol combine(std::span<const Symbol> operands, std::string& fault) {
+  for (const Symbol& operand : operands) {
+    if (operand.poison)
+      fault = "reads what nobody has written";
+    else if (operand.tag != operands.front().tag)
+      fault = "combines inputs of different calls, chunks or tiles";
+    if (!fault.empty()) return {};
+  }
+  if (operands.empty()) {
+    fault = "has nothing to combine";
+    return {};
+  }
+  if (operands.size() == 1) return operands.front();
+  Symbol sum{.poison = false, .tag = operands.front().tag, .order = open_bracket};
+  for (const Symbol& operand : operands) {
+    sum.order = mix(sum.order, operand.order);
+    sum.divided = static_cast<std::uint8_t>(sum.divided + operand.divided);
+    for (std::size_t rank = 0; rank < sum.counts.size(); ++rank)
+      sum.counts[rank] = static_cast<std::uint8_t>(std::min(0xff, sum.counts[rank] + operand.counts[rank]));
+  }
+  return sum;
+}
+
+bool FlagWord::signal(int writer, int value, const Clock& clock) {
+  const bool grows = events_.empty() || events_.back().value < value;
+  if (!grows || (writer_ >= 0 && writer_ != writer)) return false;
+  writer_ = writer;
+  events_.push_back({value, clock});
+  return true;
+}
+
+const Clock* FlagWord::reached(int value) const {
+  const auto event = std::lower_bound(events_.begin(), events_.end(), value, [](const Event& e, int wanted) { return e.value < wanted; });
+  return event == events_.end() ? nullptr : &event->clock;
+}
+
+}  // namespace collectives

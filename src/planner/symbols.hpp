@@ -1,0 +1,72 @@
+#pragma once
+
+#include <array>
+#include <collectives/communicator.hpp>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace collectives {
+
+/// How far each rank is known to have come: Lamport's vector clock.
+using Clock = std::array<std::uint32_t, max_ranks>;
+
+void join(Clock& clock, const Clock& other);
+
+/// Which input a symbol is made of. Symbols of different tags are never the same thing.
+struct Tag {
+  int call = -1;
+  int chunk = -1;
+  int tile = -1;
+  bool operator==(const Tag&) const = default;
+};
+
+/// What a cell holds instead of numbers: how often each rank's input of one call, chunk and tile is in it, and in which order they
+/// were combined. Fresh symbols are poison.
+struct Symbol {
+  bool poison = true;
+  std::uint8_t divided = 0;  ///< how often it went through a step marked complete
+  Tag tag;
+  std::array<std::uint8_t, max_ranks> counts{};
+  std::uint64_t order = 0;  ///< a hash of the expression: equal for equal brackets around equal ranks
+
+  bool whole(int ranks) const;
+};
+
+Symbol input_of(int rank, const Tag& tag);
+
+/// The order of one step that combines the inputs 0..ranks-1.
+std::uint64_t rank_order(int ranks);
+
+/// The operands combined in one step, in this order; a single one stays as it is. Leaves what is wrong in `fault`: poison, or
+/// symbols of two tags.
+Symbol combine(std::span<const Symbol> operands, std::string& fault);
+
+/// One flag word: who writes it, and what its writer knew at each value.
+class FlagWord {
+ public:
+  /// Returns false if another rank wrote here or the value does not grow: real words would go back.
+  bool signal(int writer, int value, const Clock& clock);
+  /// What the writer knew when the word first reached `value`, or null if it has not.
+  const Clock* reached(int value) const;
+
+ private:
+  struct Event {
+    int value;
+    Clock clock;
+  };
+  int writer_ = -1;
+  std::vector<Event> events_;
+};
+
+/// One slot of a receiver's pool: what it holds, and when it was last written and read. Only its owner reads it.
+struct SlotState {
+  Symbol symbol;
+  bool full = false;  ///< sentinel wire: holds a pack that was not read
+  int writer = -1;
+  std::uint32_t written = 0;  ///< on the writer's clock
+  std::uint32_t read = 0;     ///< on the owner's clock
+};
+
+}  // namespace collectives

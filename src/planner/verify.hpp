@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "planner/program.hpp"
+
+namespace collectives {
+
+/// The synchronisation of a program, each kind of which can be left out to seed a fault.
+enum class Sync : std::uint8_t { none, data_wait, data_signal, credit_wait, credit_signal, header_wait, header_signal };
+
+/// What is left out: one kind, of one edge of one step of one rank, or of all where -1. Edges count a step's receives for data
+/// waits and credit signals, its sends for credit waits and data signals, and are ranks for headers, which belong to no step.
+struct Omission {
+  Sync what = Sync::none;
+  int rank = -1;
+  int step = -1;
+  int edge = -1;
+};
+
+/// What to run the programs against.
+struct VerifyOptions {
+  int tiles = 5;
+  int stages = 2;
+  int calls = 4;
+  int halves = 2;       ///< slot halves alternated by epoch; 1 is a seeded fault
+  bool headers = true;  ///< false is a seeded fault
+  bool in_place = false;
+  bool rank_order = false;  ///< also demand that one step combines all inputs, in the order 0..N-1
+  Wire wire = Wire::flagged;
+  Omission omitted{};  ///< anything is a seeded fault
+};
+
+/// Runs the programs symbolically, call after call, as the comment on Program says, and returns an empty string or the first fault:
+/// - every output is every rank's input of this call, chunk and tile exactly once, an average divided once, and combined by all
+///   ranks in the same order; nothing reads poison, an input that was overwritten in place, or an output not
+///   yet written, and no store is in vain;
+/// - every conflicting pair of accesses to a slot is ordered by happens-before. Flags, credits and headers order (release and
+///   acquire); a pack of the sentinel wire orders nothing but itself, and emptying a slot is a write;
+/// - nothing deadlocks, no index is out of bounds, a flag word has one writer and only grows, both ends of a lane agree.
+/// One maximal run decides for all interleavings, since counters only grow and waits are thresholds.
+std::string verify(const std::vector<Program>& programs, const VerifyOptions& options = {});
+
+}  // namespace collectives

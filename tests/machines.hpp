@@ -1,0 +1,18 @@
+#pragma once
+
+#include <collectives/topology.hpp>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+/// The machine files under tests/machines.
+inline constexpr const char* machine_files[] = {"nvswitch_8x.json", "nvlink_pairs_4x.json", "pcie_no_peers_8x.json", "pcie_2x.json"};
+
+inline std::string machine_path(const std::string& name) { return std::string(TEST_MACHINES_DIR) + "/" + name; }
+
+inline std::string machine_text(const std::string& name) {
+  std::ifstream file(machine_path(name), std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline collectives::Machine test_machine(const std::string& name) { return collectives::read_machine_file(machine_path(name)); }

@@ -1,0 +1,246 @@
+#include <collectives/collectives.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "c_api/guard.hpp"
+#include "c_api/translate.hpp"
+#include "test.hpp"
+
+using namespace collectives;
+
+namespace {
+
+coll_options host_options() {
+  coll_options options;
+  REQUIRE(coll_options_init(&options, sizeof options) == coll_success);
+  options.backend = coll_backend_host;
+  return options;
+}
+
+/// Host ranks of this process, destroyed at the end.
+struct Ranks {
+  explicit Ranks(int count) : comms(static_cast<std::size_t>(count)) {
+    const coll_options options = host_options();
+    const auto error = coll_comm_create_local(nullptr, count, &options, comms.data());
+    INFO(coll_last_error());
+    REQUIRE(error == coll_success);
+  }
+  ~Ranks() {
+    for (auto* comm : comms) coll_comm_destroy(comm);
+  }
+  std::vector<coll_comm*> comms;
+};
+
+}  // namespace
+
+TEST_CASE("what a function of the C interface throws comes out as its code and message", "[c_api]") {
+  const auto [error, thrower] = GENERATE(table<coll_error, void (*)()>({
+      {coll_peer_lost, [] { throw Error(ErrorCode::peer_lost, "marker"); }},
+      {coll_out_of_memory, [] { throw std::bad_alloc(); }},
+      {coll_internal_error, [] { throw std::logic_error("marker"); }},
+      {coll_internal_error, [] { throw 7; }},
+  }));
+  CHECK(guard(thrower) == error);
+  CHECK(std::strlen(coll_last_error()) > 0);
+  CHECK(guard([] {}) == coll_success);
+}
+
+TEST_CASE("the last error belongs to its thread and survives success and length", "[c_api]") {
+  guard([] { throw Error(ErrorCode::internal, "of the main thread"); });
+  std::thread([] {
+    CHECK(std::string(coll_last_error()).empty());
+    guard([] { throw Error(ErrorCode::internal, std::string(100'000, 'x')); });
+    CHECK(std::string(coll_last_error()).find_first_not_of('x') == std::string::npos);
+  }).join();
+  guard([] {});
+  CHECK(std::string(coll_last_error()) == "of the main thread");
+}
+
+TEST_CASE("every error code has a name and others are unknown", "[c_api]") {
+  CHECK(std::string(coll_error_name(coll_success)) == "success");
+  for (int code = 1; code <= coll_internal_error; ++code) CHECK(std::string(coll_error_name(code)) != "unknown error");
+  for (const int code : {-1, coll_internal_error + 1, 1 << 30}) CHECK(std::string(coll_error_name(code)) == "unknown error");
+  CHECK(coll_version() == COLL_VERSION);
+}
+
+TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
+  coll_options options;
+  REQUIRE(coll_options_init(&options, sizeof options) == coll_success);
+  const Options untouched = options_of(&options);
+  CHECK(untouched.backend == Backend::automatic);
+  CHECK_FALSE((untouched.pool_bytes || untouched.algorithm || untouched.wire || untouched.timeout_ms));
+
+  options.algorithm = coll_kary_tree;
+  options.arity = 3;
+  options.wire = coll_wire_sentinel;
+  options.invariant = 1;
+  options.max_blocks = 5;
+  options.timeout_ms = 17;
+  options.first_epoch = 0x7fffffff;
+  options.pool_bytes = 1 << 20;
+  const Options set = options_of(&options);
+  CHECK(set.algorithm == AlgorithmChoice{Algorithm::kary_tree, 3});
+  CHECK(set.wire == Wire::sentinel);
+  CHECK(set.invariant);
+  CHECK(set.max_blocks == 5);
+  CHECK(set.timeout_ms == 17u);
+  CHECK(set.first_epoch == 0x7fffffffu);
+  CHECK(set.pool_bytes == std::size_t{1 << 20});
+}
+
+TEST_CASE("an options structure of another version is taken where it can be and refused where not", "[c_api]") {
+  struct Newer {
+    coll_options known;
+    std::uint64_t added;
+  } newer;
+  std::memset(&newer, 0xff, sizeof newer);
+  REQUIRE(coll_options_init(&newer.known, sizeof newer) == coll_success);
+  CHECK(newer.added == 0);
+  CHECK(newer.known.size == sizeof newer);
+  CHECK_NOTHROW(options_of(&newer.known));
+  newer.added = 1;
+  CHECK_THROWS_WITH(options_of(&newer.known), ContainsSubstring("does not know"));
+
+  coll_options short_one{};
+  CHECK(coll_options_init(&short_one, 8) == coll_invalid_argument);
+  CHECK(short_one.size == 0);
+  CHECK_THROWS_WITH(options_of(&short_one), ContainsSubstring("coll_options.size is 0"));
+  CHECK(coll_options_init(nullptr, sizeof short_one) == coll_invalid_argument);
+}
+
+TEST_CASE("a number that names nothing is refused with what is allowed", "[c_api]") {
+  const int number = GENERATE(-1, 10, 256, 256 + 3, 1 << 30);
+  CAPTURE(number);
+  CHECK_THROWS_WITH(data_type_of(number), ContainsSubstring("3 (bfloat16)"));
+  CHECK_THROWS_WITH(reduce_op_of(number), ContainsSubstring("4 (avg)"));
+  coll_options options = host_options();
+  options.backend = number;
+  CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("backend"));
+  options = host_options();
+  options.algorithm = number == -1 ? -2 : number;
+  CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("5 (balanced_tree)"));
+  options = host_options();
+  options.wire = number == -1 ? -2 : number;
+  CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("1 (flagged)"));
+}
+
+TEST_CASE("null arguments of the C interface are errors that name them", "[c_api]") {
+  int number = 0;
+  std::size_t size = 0;
+  coll_unique_id id{};
+  coll_comm* comm = nullptr;
+  coll_pool_info pool{};
+  pool.size = sizeof pool;
+  CHECK(coll_get_unique_id(nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_create(nullptr, 0, 2, nullptr, &comm) == coll_invalid_argument);
+  CHECK(coll_comm_create(&id, 0, 2, nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_create_local(nullptr, 2, nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_create_local(nullptr, 0, nullptr, &comm) == coll_invalid_argument);
+  CHECK(coll_comm_create_local(nullptr, -1, nullptr, &comm) == coll_invalid_argument);
+  CHECK(comm == nullptr);
+  CHECK(coll_comm_rank(nullptr, &number) == coll_invalid_argument);
+  CHECK_THAT(coll_last_error(), ContainsSubstring("the communicator is null"));
+  CHECK(coll_all_reduce(&number, &number, 1, coll_int32, coll_sum, nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_barrier(nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_synchronize(nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_check(nullptr) == coll_invalid_argument);
+  CHECK(coll_abort(nullptr) == coll_invalid_argument);
+  CHECK(coll_pool_statistics(nullptr, &pool) == coll_invalid_argument);
+  CHECK(coll_plan(nullptr, 1, coll_int32, coll_sum, nullptr) == coll_invalid_argument);
+  CHECK(coll_explain(nullptr, 1, coll_int32, coll_sum, nullptr, 0, &size) == coll_invalid_argument);
+  CHECK(coll_comm_destroy(nullptr) == coll_success);
+}
+
+TEST_CASE("host ranks reduce through the C interface", "[c_api]") {
+  const int count = GENERATE(2, 3, 5);
+  Ranks ranks(count);
+  std::vector<std::vector<std::int32_t>> values;
+  for (int rank = 0; rank < count; ++rank) values.push_back({rank + 1, 10 * (rank + 1), -rank});
+  for (int rank = 0; rank < count; ++rank) {
+    auto& mine = values[static_cast<std::size_t>(rank)];
+    REQUIRE(coll_all_reduce(mine.data(), mine.data(), mine.size(), coll_int32, coll_sum, ranks.comms[static_cast<std::size_t>(rank)],
+                            nullptr) == coll_success);
+  }
+  for (auto* comm : ranks.comms) REQUIRE(coll_barrier(comm, nullptr) == coll_success);
+  for (auto* comm : ranks.comms) REQUIRE(coll_synchronize(comm, nullptr) == coll_success);
+  const int sum = count * (count + 1) / 2;
+  for (const auto& mine : values) CHECK(mine == std::vector<std::int32_t>{sum, 10 * sum, count - sum});
+}
+
+TEST_CASE("a communicator says who it is, what it would do and what it holds", "[c_api]") {
+  Ranks ranks(3);
+  int rank = -1, size = -1, device = 0, backend = -1;
+  CHECK(coll_comm_rank(ranks.comms[2], &rank) == coll_success);
+  CHECK(coll_comm_size(ranks.comms[2], &size) == coll_success);
+  CHECK(coll_comm_device(ranks.comms[2], &device) == coll_success);
+  CHECK(coll_comm_backend(ranks.comms[2], &backend) == coll_success);
+  CHECK(rank == 2);
+  CHECK(size == 3);
+  CHECK(device == -1);
+  CHECK(backend == coll_backend_host);
+  CHECK(coll_check(ranks.comms[2]) == coll_success);
+
+  coll_pool_info pool{};
+  CHECK(coll_pool_statistics(ranks.comms[0], &pool) == coll_invalid_argument);
+  pool.size = sizeof pool;
+  CHECK(coll_pool_statistics(ranks.comms[0], &pool) == coll_success);
+  CHECK(pool.in_use > 0);
+  CHECK(pool.reserved >= pool.committed);
+
+  coll_plan_info plan{};
+  plan.size = sizeof plan;
+  REQUIRE(coll_plan(ranks.comms[0], 1000, coll_float16, coll_sum, &plan) == coll_success);
+  CHECK(plan.bytes == 2000);
+  CHECK(plan.blocks == 1);
+  CHECK(plan.algorithm >= coll_one_shot);
+}
+
+TEST_CASE("an explanation is cut at the caller's buffer and says what it needs", "[c_api]") {
+  Ranks ranks(2);
+  std::size_t needed = 0;
+  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, nullptr, 0, &needed) == coll_success);
+  REQUIRE(needed > 10);
+  std::string text(needed, '?');
+  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, text.data(), text.size(), &needed) == coll_success);
+  CHECK(std::strlen(text.c_str()) + 1 == needed);
+  char few[5] = {'?', '?', '?', '?', '?'};
+  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, few, 4, &needed) == coll_success);
+  CHECK(std::string(few) == text.substr(0, 3));
+  CHECK(few[4] == '?');
+  CHECK(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, nullptr, 9, &needed) == coll_invalid_argument);
+}
+
+TEST_CASE("a refused call leaves the communicator usable and writes nothing", "[c_api]") {
+  Ranks ranks(2);
+  std::int32_t in[2] = {3, 4}, out[2] = {-1, -1};
+  CHECK(coll_all_reduce(in, out, 2, 99, coll_sum, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_all_reduce(in, out, 2, coll_int32, -3, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_all_reduce(nullptr, out, 2, coll_int32, coll_sum, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(out[0] == -1);
+  CHECK(coll_check(ranks.comms[0]) == coll_success);
+  for (int rank = 0; rank < 2; ++rank)
+    REQUIRE(coll_all_reduce(&in[rank], &out[rank], 1, coll_int32, coll_prod, ranks.comms[static_cast<std::size_t>(rank)], nullptr) ==
+            coll_success);
+  for (auto* comm : ranks.comms) REQUIRE(coll_synchronize(comm, nullptr) == coll_success);
+  CHECK(out[0] == 12);
+  CHECK(out[1] == 12);
+}
+
+TEST_CASE("an aborted communicator says so through the C interface and is destroyed without its peers", "[c_api]") {
+  Ranks ranks(2);
+  REQUIRE(coll_abort(ranks.comms[0]) == coll_success);
+  std::int32_t value = 1;
+  const auto error = coll_all_reduce(&value, &value, 1, coll_int32, coll_sum, ranks.comms[0], nullptr);
+  CHECK(error == coll_aborted);
+  CHECK(coll_check(ranks.comms[0]) == coll_aborted);
+
+  // The peer hears of it in its next call.
+  REQUIRE(coll_all_reduce(&value, &value, 1, coll_int32, coll_sum, ranks.comms[1], nullptr) == coll_success);
+  CHECK(coll_synchronize(ranks.comms[1], nullptr) == coll_aborted);
+  CHECK(coll_check(ranks.comms[1]) == coll_aborted);
+  CHECK(value == 1);
+}

@@ -1,0 +1,57 @@
+#include <cstdlib>
+
+#include "base/env.hpp"
+#include "base/require.hpp"
+#include "test.hpp"
+
+using namespace collectives;
+
+namespace {
+
+struct Variable {
+  const char* name;
+  Variable(const char* name, const char* value) : name(name) { ::setenv(name, value, 1); }
+  ~Variable() { ::unsetenv(name); }
+};
+
+}  // namespace
+
+TEST_CASE("unset variables leave the defaults", "[base][env]") {
+  const Environment environment = read_environment();
+  CHECK(environment.timeout_ms == 300'000);
+  CHECK_FALSE(environment.pool_bytes.has_value());
+  CHECK_FALSE(environment.p2p.refuses(0, 1));
+}
+
+TEST_CASE("a bad value is an error that names the variable and what is allowed", "[base][env]") {
+  const auto [name, value, expected] = GENERATE(table<const char*, const char*, const char*>({
+      {"COLLECTIVES_LOG", "loud", "off, error, warn, info or trace"},
+      {"COLLECTIVES_POOL_BYTES", "-1", "a number of bytes"},
+      {"COLLECTIVES_POOL_BYTES", "12X", "a number of bytes"},
+      {"COLLECTIVES_POOL_BYTES", "1e99G", "a number of bytes"},
+      {"COLLECTIVES_POOL_BYTES", "nan", "a number of bytes"},
+      {"COLLECTIVES_P2P", "on", "pairs of different ranks"},
+      {"COLLECTIVES_P2P", "1-1", "pairs of different ranks"},
+      {"COLLECTIVES_P2P", "0-1,", "pairs of different ranks"},
+      {"COLLECTIVES_TIMEOUT_MS", "0", "milliseconds"},
+      {"COLLECTIVES_TIMEOUT_MS", "99999999999999999999", "milliseconds"},
+  }));
+  CAPTURE(name, value);
+  const Variable variable(name, value);
+  CHECK_THROWS_WITH(read_environment(), ContainsSubstring(name) && ContainsSubstring(expected));
+}
+
+TEST_CASE("byte counts take binary units", "[base][env]") {
+  CHECK(parse_bytes("0", "x") == 0);
+  CHECK(parse_bytes("64K", "x") == 65536);
+  CHECK(parse_bytes("1.5M", "x") == 1572864);
+  CHECK(parse_bytes("2G", "x") == 2147483648u);
+}
+
+TEST_CASE("refused pairs are refused in both directions", "[base][env]") {
+  const Variable variable("COLLECTIVES_P2P", "0-1,2-3");
+  const PeerPolicy policy = read_environment().p2p;
+  CHECK(policy.refuses(1, 0));
+  CHECK(policy.refuses(2, 3));
+  CHECK_FALSE(policy.refuses(0, 2));
+}

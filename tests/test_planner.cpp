@@ -1,0 +1,218 @@
+#include "planner/planner.hpp"
+
+#include <collectives/error.hpp>
+#include <cstdlib>
+#include <limits>
+#include <tuple>
+
+#include "planner_cases.hpp"
+#include "test.hpp"
+
+using namespace collectives;
+
+namespace {
+
+PlannerOptions with_slots() {
+  PlannerOptions options;
+  options.slot_bytes = std::size_t{16} << 20;
+  return options;
+}
+
+PlannerOptions forcing(AlgorithmChoice choice) {
+  PlannerOptions options = with_slots();
+  options.forced = choice;
+  return options;
+}
+
+Algorithm chosen(const Planner& planner, std::size_t bytes) {
+  return planner.all_reduce(bytes / 2, DataType::bfloat16, ReduceOp::sum).choice.algorithm;
+}
+
+constexpr std::size_t kib = 1024, mib = 1024 * kib;
+
+// Some pairs share a fast link, all others go through the host.
+template <typename IsFast>
+Fabric fabric_where(int ranks, IsFast is_fast) {
+  Fabric fabric = uniform_fabric(ranks, 50'000);
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to)
+      if (!is_fast(from, to)) fabric.links[static_cast<std::size_t>(from * ranks + to)] = {false, 2'000, 20'000};
+  return fabric;
+}
+
+Fabric circle_of(int ranks) {
+  return fabric_where(ranks, [&](int from, int to) { return (from + 1) % ranks == to || (to + 1) % ranks == from; });
+}
+
+Fabric star_of(int ranks) {
+  return fabric_where(ranks, [](int from, int to) { return from == 0 || to == 0; });
+}
+
+Machine two_gpus() {
+  Machine machine;
+  for (int device = 0; device < 2; ++device) {
+    Node gpu;
+    gpu.kind = NodeKind::gpu;
+    gpu.name = "GPU";
+    gpu.pci = device == 0 ? "0000:01:00.0" : "0000:02:00.0";
+    gpu.device = device;
+    gpu.compute_capability = 90;
+    gpu.multiprocessors = 132;
+    machine.nodes.push_back(gpu);
+  }
+  for (const int from : {0, 1}) {
+    Peer peer;
+    peer.from = from;
+    peer.to = 1 - from;
+    peer.access = true;
+    peer.path = "NV18";
+    machine.peers.push_back(peer);
+  }
+  return machine;
+}
+
+}  // namespace
+
+TEST_CASE("on four NVLink GPUs one-shot gives way to two-shot between 256 and 512 KB", "[planner][select]") {
+  const Planner planner(uniform_fabric(4), with_slots());
+  CHECK(chosen(planner, 8 * kib) == Algorithm::one_shot);
+  CHECK(chosen(planner, 256 * kib) == Algorithm::one_shot);
+  CHECK(chosen(planner, 512 * kib) == Algorithm::two_shot);
+  CHECK(chosen(planner, 64 * mib) == Algorithm::two_shot);
+}
+
+TEST_CASE("two ranks use one-shot at every size, since both shapes send the same bytes", "[planner][select]") {
+  const Planner planner(uniform_fabric(2), with_slots());
+  for (std::size_t bytes = 2; bytes <= (std::size_t{1} << 32); bytes *= 4) CHECK(chosen(planner, bytes) == Algorithm::one_shot);
+}
+
+TEST_CASE("where only neighbours are well connected a ring wins, where all are connected to one a tree does", "[planner][select]") {
+  CHECK(chosen(Planner(circle_of(6), with_slots()), 64 * mib) == Algorithm::ring);
+  CHECK(Planner(star_of(4), with_slots()).all_reduce(16 * mib, DataType::float32, ReduceOp::sum).choice ==
+        AlgorithmChoice{Algorithm::kary_tree, 3});
+}
+
+TEST_CASE("invariant results are left to the direct algorithms even where others are faster", "[planner][select]") {
+  PlannerOptions options = with_slots();
+  options.invariant = true;
+  const Planner planner(circle_of(6), options);
+  for (std::size_t bytes = 2; bytes <= 64 * mib; bytes *= 2) CHECK(is_direct(chosen(planner, bytes)));
+}
+
+TEST_CASE("a forced algorithm is taken at every size, any arity included", "[planner][select]") {
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    const Planner planner(uniform_fabric(5), forcing(choice));
+    for (const std::size_t count : {1, 100'000}) {
+      const Plan plan = planner.all_reduce(count, DataType::float32, ReduceOp::max);
+      CAPTURE(to_string(choice), count);
+      CHECK(plan.choice == choice);
+      CHECK(plan.bytes == 4 * count);
+      CHECK(planner.routine(choice).programs.size() == 5);
+    }
+  }
+  // An arity means nothing for others than k-ary trees.
+  CHECK(Planner(uniform_fabric(3), forcing({Algorithm::ring, 5})).all_reduce(8, DataType::int8, ReduceOp::sum).choice ==
+        AlgorithmChoice{Algorithm::ring});
+}
+
+TEST_CASE("the planner refuses what cannot be planned", "[planner]") {
+  CHECK_THROWS_AS(Planner(uniform_fabric(1), with_slots()), Error);
+  CHECK_THROWS_AS(Planner(uniform_fabric(17), with_slots()), Error);
+  Fabric torn = uniform_fabric(3);
+  torn.links.pop_back();
+  CHECK_THROWS_AS(Planner(torn, with_slots()), Error);
+  CHECK_THROWS_WITH(Planner(uniform_fabric(3), forcing({Algorithm::kary_tree, 0})), ContainsSubstring("1 to 15"));
+  CHECK_THROWS_WITH(Planner(uniform_fabric(3), forcing({Algorithm::kary_tree, 16})), ContainsSubstring("1 to 15"));
+  PlannerOptions torn_between = forcing({Algorithm::ring});
+  torn_between.invariant = true;
+  CHECK_THROWS_WITH(Planner(uniform_fabric(3), torn_between), ContainsSubstring("invariant"));
+  const Planner planner(uniform_fabric(3), with_slots());
+  CHECK_THROWS_WITH(planner.routine({Algorithm::kary_tree, 7}), ContainsSubstring("kary_tree:7"));
+  CHECK_THROWS_AS(planner.all_reduce(1, static_cast<DataType>(99), ReduceOp::sum), Error);
+  CHECK_THROWS_AS(planner.all_reduce(1, DataType::int8, static_cast<ReduceOp>(99)), Error);
+  CHECK_THROWS_AS(planner.all_reduce(std::numeric_limits<std::size_t>::max(), DataType::float64, ReduceOp::sum), Error);
+}
+
+TEST_CASE("two planners on the same fabric make the same plans", "[planner][select]") {
+  const int ranks = GENERATE(2, 3, 8, 16);
+  const Planner one(circle_of(ranks), with_slots()), other(circle_of(ranks), with_slots());
+  for (std::size_t bytes = 2; bytes <= 256 * mib; bytes *= 2) {
+    const Plan a = one.all_reduce(bytes / 2, DataType::float16, ReduceOp::sum),
+               b = other.all_reduce(bytes / 2, DataType::float16, ReduceOp::sum);
+    CHECK(a.choice == b.choice);
+    CHECK(a.predicted_us == b.predicted_us);
+    CHECK(std::tuple(a.wire, a.blocks, a.threads, a.tile_bytes, a.stages) ==
+          std::tuple(b.wire, b.blocks, b.threads, b.tile_bytes, b.stages));
+  }
+}
+
+TEST_CASE("no plan has several tiles on fewer stages than its program needs", "[planner][select]") {
+  const int ranks = GENERATE(2, 5, 16);
+  PlannerOptions options = forcing({});
+  options.slot_bytes = std::size_t{1} << 20;
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    options.forced = choice;
+    const Planner planner(uniform_fabric(ranks), options);
+    const Program& program = planner.routine(choice).programs[0];
+    for (const std::size_t bytes : {2 * kib, 999 * kib, 64 * mib}) {
+      const Plan plan = planner.all_reduce(bytes / 2, DataType::bfloat16, ReduceOp::sum);
+      const std::size_t at_once = plan.tile_bytes * static_cast<std::size_t>(plan.blocks);
+      const std::size_t chunk = (bytes + static_cast<std::size_t>(program.chunks) - 1) / static_cast<std::size_t>(program.chunks);
+      CAPTURE(ranks, to_string(choice), bytes, plan.blocks, plan.tile_bytes, plan.stages);
+      if (chunk > at_once * static_cast<std::size_t>(plan.stages)) CHECK(plan.stages >= program.min_stages);
+    }
+  }
+}
+
+TEST_CASE("a report has every candidate, the plan's first, each with its reason", "[planner][explain]") {
+  const Planner planner(uniform_fabric(4), with_slots());
+  const PlanReport report = planner.explain(4096, DataType::bfloat16, ReduceOp::sum);
+  REQUIRE(report.candidates.size() == 7);
+  CHECK(report.candidates[0].choice == report.plan.choice);
+  CHECK(report.candidates[0].predicted_us == report.plan.predicted_us);
+  CHECK(report.candidates[0].steps == 1);
+  CHECK(report.candidates[0].bytes_per_rank == Approx(3 * 8192));
+  for (std::size_t i = 1; i < report.candidates.size(); ++i) {
+    CHECK(report.candidates[i - 1].predicted_us <= report.candidates[i].predicted_us);
+    CHECK_THAT(report.candidates[i].note, ContainsSubstring("passed over"));
+    CHECK_THAT(report.explanation, ContainsSubstring(to_string(report.candidates[i].choice)));
+  }
+  for (const char* words : {"8 KiB", "4 GPUs", "one_shot in 1 round", "taken: the least predicted time", "sent per rank", "354.0 GB/s"})
+    CHECK_THAT(report.explanation, ContainsSubstring(words));
+}
+
+TEST_CASE("a report says when the choice was not free", "[planner][explain]") {
+  const PlanReport forced = Planner(uniform_fabric(4), forcing({Algorithm::kary_tree, 5})).explain(10, DataType::int8, ReduceOp::sum);
+  REQUIRE(forced.candidates.size() == 8);
+  CHECK(forced.candidates[0].choice == AlgorithmChoice{Algorithm::kary_tree, 5});
+  CHECK(forced.candidates[0].note == "taken: forced");
+  CHECK(forced.candidates[1].note == "passed over: another is forced");
+  PlannerOptions options = with_slots();
+  options.invariant = true;
+  const PlanReport invariant = Planner(circle_of(5), options).explain(1 << 20, DataType::float32, ReduceOp::sum);
+  CHECK(is_direct(invariant.candidates[1].choice.algorithm));
+  CHECK_THAT(invariant.candidates[2].note, ContainsSubstring("bits would depend"));
+  CHECK_THAT(invariant.explanation, ContainsSubstring("Only direct algorithms"));
+  CHECK_THAT(invariant.explanation, ContainsSubstring("through the host only"));
+}
+
+TEST_CASE("algorithms are written as they are read", "[planner][names]") {
+  for (const AlgorithmChoice choice : every_algorithm()) CHECK(parse_algorithm(to_string(choice)) == choice);
+  CHECK(parse_algorithm("kary_tree") == AlgorithmChoice{Algorithm::kary_tree, 2});
+  CHECK(to_string({Algorithm::kary_tree, 3}) == "kary_tree:3");
+  CHECK(to_string({Algorithm::ring, 3}) == "ring");
+  for (const char* text : {"", "rings", "Ring", "ring:2", "kary_tree:", "kary_tree:0", "kary_tree:16", "kary_tree:3x", "kary_tree:-1",
+                           "kary_tree:99999999999", ":3"}) {
+    CAPTURE(text);
+    CHECK_THROWS_WITH(parse_algorithm(text), ContainsSubstring("one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree"));
+  }
+}
+
+TEST_CASE("a machine is planned for without having it", "[planner]") {
+  const PlanReport report = plan_all_reduce(two_gpus(), {0, 1}, 4096, DataType::bfloat16, ReduceOp::sum);
+  CHECK(report.plan.choice.algorithm == Algorithm::one_shot);
+  CHECK_THAT(report.explanation, ContainsSubstring("2 GPUs"));
+  CHECK_THROWS_AS(plan_all_reduce(two_gpus(), {0}, 1, DataType::int8, ReduceOp::sum), Error);
+  CHECK_THROWS_AS(plan_all_reduce(two_gpus(), {0, 5}, 1, DataType::int8, ReduceOp::sum), Error);
+  CHECK_THROWS_AS(plan_all_reduce(two_gpus(), std::vector<int>(17, 0), 1, DataType::int8, ReduceOp::sum), Error);
+}

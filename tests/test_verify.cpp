@@ -1,0 +1,174 @@
+#include "planner/verify.hpp"
+
+#include <algorithm>
+
+#include "planner_cases.hpp"
+#include "test.hpp"
+
+using namespace collectives;
+
+namespace {
+
+std::vector<Program> programs_of(AlgorithmChoice choice, int ranks) { return lower(build_schedule(choice, ranks)); }
+
+bool is_direct_choice(AlgorithmChoice choice) { return choice.algorithm == Algorithm::one_shot || choice.algorithm == Algorithm::two_shot; }
+
+bool finds(const std::vector<Program>& programs, const VerifyOptions& options) { return !verify(programs, options).empty(); }
+
+}  // namespace
+
+TEST_CASE("every algorithm is right on 2 to 16 ranks, for few and many tiles and stages, on both wires, in place and not",
+          "[planner][verify]") {
+  const int ranks = GENERATE(range(2, 17));
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    const auto programs = programs_of(choice, ranks);
+    for (const int tiles : {1, 2, 3, 5, 9})
+      for (const int stages : {1, 2, 4})
+        for (const Wire wire : {Wire::sentinel, Wire::flagged})
+          for (const bool in_place : {false, true}) {
+            if (tiles > stages && stages < programs[0].min_stages) continue;
+            VerifyOptions options{.tiles = tiles, .stages = stages};
+            options.wire = wire;
+            options.in_place = in_place;
+            options.rank_order = is_direct_choice(choice);
+            CAPTURE(ranks, to_string(choice), tiles, stages, name_of(wire), in_place);
+            CHECK(verify(programs, options) == "");
+          }
+  }
+}
+
+TEST_CASE("one stage for several tiles deadlocks, which is what min_stages warns of", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 16);
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    CAPTURE(ranks, to_string(choice));
+    CHECK_THAT(verify(programs_of(choice, ranks), {.tiles = 3, .stages = 1}), ContainsSubstring("deadlock"));
+  }
+}
+
+TEST_CASE("rings and trees do not combine in one step in the order of the ranks, and the check for it sees that", "[planner][verify]") {
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    // With arity 15 the root hears everyone at once.
+    if (is_direct_choice(choice) || choice.arity == 15) continue;
+    VerifyOptions options;
+    options.rank_order = true;
+    CAPTURE(to_string(choice));
+    CHECK_THAT(verify(programs_of(choice, 6), options), ContainsSubstring("order of the ranks"));
+  }
+}
+
+TEST_CASE("ranks that combine in different orders are found", "[planner][verify]") {
+  // Rank 0 has (0+1)+2, rank 1 has 0+1+2 in one step.
+  const Schedule schedule{
+      .ranks = 3,
+      .chunks = 1,
+      .rounds = {{{Action::reduce, 0, 1, 0}, {Action::reduce, 0, 0, 1}, {Action::reduce, 0, 2, 1}, {Action::reduce, 0, 0, 2}},
+                 {{Action::reduce, 0, 2, 0}, {Action::reduce, 0, 1, 2}}}};
+  CHECK(finds(lower(schedule), {}));
+  const Schedule fixed = one_shot_all_reduce(3);
+  CHECK_FALSE(finds(lower(fixed), {}));
+  auto swapped = lower(fixed);
+  std::reverse(swapped[1].steps[1].receives.begin(), swapped[1].steps[1].receives.end());
+  CHECK_THAT(verify(swapped), ContainsSubstring("another order"));
+}
+
+TEST_CASE("a schedule without one of its transfers does not verify", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5, 8);
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    const Schedule whole = build_schedule(choice, ranks);
+    for (std::size_t round = 0; round < whole.rounds.size(); ++round)
+      for (std::size_t transfer = 0; transfer < whole.rounds[round].size(); ++transfer) {
+        Schedule broken = whole;
+        broken.rounds[round].erase(broken.rounds[round].begin() + static_cast<std::ptrdiff_t>(transfer));
+        CAPTURE(ranks, to_string(choice), round, transfer);
+        CHECK(finds(lower(broken), {}));
+      }
+  }
+}
+
+TEST_CASE("a single half of slots is overwritten by the next call", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5, 16);
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    VerifyOptions options{.tiles = 1, .stages = 1};
+    options.halves = 1;
+    options.wire = Wire::sentinel;
+    CAPTURE(ranks, to_string(choice));
+    CHECK_THAT(verify(programs_of(choice, ranks), options), ContainsSubstring("call 1") || ContainsSubstring("call 2"));
+  }
+  // On the flagged wire the data of the next call itself tells the writer that the reader is done, but for one-shot.
+  VerifyOptions flagged;
+  flagged.halves = 1;
+  CHECK_THAT(verify(programs_of({Algorithm::one_shot}, ranks), flagged), ContainsSubstring("may be reading"));
+}
+
+TEST_CASE("without headers a slot is written again before its reader is known to be done", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5, 16);
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    VerifyOptions options{.tiles = 2, .stages = 2};
+    options.wire = Wire::sentinel;
+    CAPTURE(ranks, to_string(choice));
+    CHECK_FALSE(finds(programs_of(choice, ranks), options));
+    options.headers = false;
+    CHECK(finds(programs_of(choice, ranks), options));
+  }
+}
+
+TEST_CASE("a missing wait for credit or data is found", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5, 16);
+  const Wire wire = GENERATE(Wire::sentinel, Wire::flagged);
+  for (const AlgorithmChoice choice : every_algorithm()) {
+    const auto programs = programs_of(choice, ranks);
+    CAPTURE(ranks, to_string(choice), name_of(wire));
+    VerifyOptions options;
+    options.wire = wire;
+    options.omitted = {.what = Sync::credit_wait};
+    CHECK(finds(programs, options));
+    options.tiles = options.stages;  // no credits are needed here, so leaving them out is no fault
+    CHECK_FALSE(finds(programs, options));
+    options.omitted = {.what = Sync::data_wait};
+    CHECK(finds(programs, options));
+  }
+}
+
+TEST_CASE("steps in the wrong order deadlock or read too late", "[planner][verify]") {
+  // All ranks wait for each other before anyone has sent.
+  auto programs = programs_of({Algorithm::one_shot}, 3);
+  for (Program& program : programs) {
+    std::swap(program.steps[0], program.steps[1]);
+    std::swap(program.steps[0].delay, program.steps[1].delay);
+  }
+  CHECK_THAT(verify(programs, {.tiles = 1, .stages = 1}), ContainsSubstring("deadlock"));
+
+  // Rank 0 stores its result in place before it has sent its input.
+  programs = programs_of({Algorithm::one_shot}, 2);
+  std::swap(programs[0].steps[0], programs[0].steps[1]);
+  std::swap(programs[0].steps[0].delay, programs[0].steps[1].delay);
+  VerifyOptions options{.tiles = 1, .stages = 1};
+  CHECK_FALSE(finds(programs, options));
+  options.in_place = true;
+  CHECK_THAT(verify(programs, options), ContainsSubstring("overwritten in place"));
+}
+
+TEST_CASE("a step on the wrong lane is found", "[planner][verify]") {
+  auto programs = programs_of({Algorithm::ring}, 4);
+  for (Step& step : programs[1].steps)
+    for (Edge& edge : step.sends) edge.lane = static_cast<std::uint8_t>((edge.lane + 1) % programs[1].lanes);
+  CHECK(finds(programs, {}));
+}
+
+TEST_CASE("what cannot be run is refused with a reason", "[planner][verify]") {
+  const auto good = programs_of({Algorithm::two_shot}, 3);
+  CHECK_THAT(verify({}), ContainsSubstring("2 to 16"));
+  CHECK_THAT(verify(good, {.tiles = 0}), ContainsSubstring("at least 1"));
+  const auto broken = [&](auto&& change) {
+    auto programs = good;
+    change(programs[1]);
+    return verify(programs);
+  };
+  CHECK_THAT(broken([](Program& p) { p.rank = 2; }), ContainsSubstring("another rank"));
+  CHECK_THAT(broken([](Program& p) { p.lanes += 1; }), ContainsSubstring("layout"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].chunk = 3; }), ContainsSubstring("chunk is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].delay = 3; }), ContainsSubstring("delay is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].peer = 3; }), ContainsSubstring("peer is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].lane = 9; }), ContainsSubstring("lane is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].credit = 9; }), ContainsSubstring("credit is out of bounds"));
+}

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <collectives/communicator.hpp>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace collectives {
+
+/// Memory of one rank for tests: host memory, or memory of a GPU, copied to and from as bytes.
+class RankMemory {
+ public:
+  RankMemory(Backend backend, int device, std::size_t bytes);
+  RankMemory(RankMemory&&) = default;
+
+  std::byte* data() const { return data_.get(); }
+  void write(const std::vector<std::byte>& bytes);
+  std::vector<std::byte> read(std::size_t bytes) const;
+
+ private:
+  struct Free {
+    Backend backend;
+    void operator()(std::byte* data) const;
+  };
+  Backend backend_;
+  std::unique_ptr<std::byte, Free> data_;
+};
+
+/// All ranks of a communicator in this process, each with an input, an output and a stream.
+class Ranks {
+ public:
+  Ranks(const std::vector<int>& devices, const Options& options, std::size_t bytes);
+  ~Ranks();
+
+  int size() const { return static_cast<int>(communicators.size()); }
+  Stream stream(int rank) const { return streams_[static_cast<std::size_t>(rank)]; }
+
+  std::vector<Communicator> communicators;
+  std::vector<RankMemory> in, out;
+
+ private:
+  std::vector<Stream> streams_;
+};
+
+/// One all-reduce to be tried.
+struct Trial {
+  DataType type = DataType::float32;
+  ReduceOp op = ReduceOp::sum;
+  std::size_t count = 1;
+  bool in_place = false;
+  int offset = 0;          ///< elements by which the buffers miss their alignment to 16 bytes
+  std::uint64_t seed = 0;  ///< the call: data differ per rank, element and call
+};
+
+/// Runs the trial with integer-valued data whose result is exact in every type, and returns how many elements of how many
+/// ranks are wrong; a changed canary or a changed input counts as one.
+std::size_t mismatches(Ranks& ranks, const Trial& trial);
+
+/// The operand of a rank, as every type can hold it.
+int operand(const Trial& trial, int rank, std::size_t element);
+/// What a rank gives and what every rank must get, in the bytes of the type.
+std::vector<std::byte> operand_bytes(const Trial& trial, int rank, std::size_t count);
+std::vector<std::byte> expected_bytes(const Trial& trial, int ranks, std::size_t count);
+
+}  // namespace collectives

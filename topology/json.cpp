@@ -1,0 +1,92 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/file_descriptor.hpp"
+#include "base/require.hpp"
+#include "topology/fields.hpp"
+#include "topology/json_read.hpp"
+#include "topology/json_text.hpp"
+#include "topology/names.hpp"
+
+namespace collectives {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+template <typename Value>
+Json to_value(const Value& value) {
+  if constexpr (std::is_enum_v<Value>)
+    return names_of(value)[static_cast<std::size_t>(value)];
+  else
+    return value;
+}
+
+/// Bytes that are not UTF-8, as a driver's name for a device may hold, become U+FFFD: JSON has no way to write them.
+std::string to_text(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// One line; what has its default is left out.
+template <typename Element>
+std::string to_line(const Element& element) {
+  Json object = Json::object();
+  Json defaults = Json::object();
+  const Element fresh{};
+  for_each_field(fresh, [&](const char* name, const auto& member, Presence) { defaults[name] = to_value(member); });
+  for_each_field(element, [&](const char* name, const auto& member, Presence presence) {
+    Json value = to_value(member);
+    if (presence == Presence::required || value != defaults[name]) object[name] = std::move(value);
+  });
+  return to_text(object);
+}
+
+template <typename Element>
+void append_list(std::string& out, const char* name, const std::vector<Element>& elements) {
+  out += fmt::format(",\n  \"{}\": [", name);
+  const char* separator = "\n    ";
+  for (const Element& element : elements) {
+    out += separator + to_line(element);
+    separator = ",\n    ";
+  }
+  out += elements.empty() ? "]" : "\n  ]";
+}
+
+std::string read_at_most(const std::string& path, std::size_t limit) {
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  require(static_cast<bool>(file), [&] { return fmt::format("{}: expected a readable machine file: {}", path, std::strerror(errno)); });
+  std::string text;
+  char buffer[65536];
+  while (text.size() < limit) {
+    const auto got = ::read(file.get(), buffer, std::min(sizeof buffer, limit - text.size()));
+    if (got < 0 && errno == EINTR) continue;
+    require(got >= 0, [&] { return fmt::format("{}: expected a readable machine file: {}", path, std::strerror(errno)); });
+    if (got == 0) break;
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string to_json(const Machine& machine) {
+  validate(machine);
+  std::string out = fmt::format("{{\n  \"format\": {}", machine_file_format);
+  if (!machine.name.empty()) out += ",\n  \"name\": " + to_text(machine.name);
+  if (!machine.driver.empty()) out += ",\n  \"driver\": " + to_text(machine.driver);
+  append_list(out, "nodes", machine.nodes);
+  append_list(out, "links", machine.links);
+  append_list(out, "peers", machine.peers);
+  return out + "\n}\n";
+}
+
+Machine machine_from_json(std::string_view text) { return read_machine(JsonText(text, "")); }
+
+Machine read_machine_file(const std::string& path) {
+  const std::string text = read_at_most(path, max_json_bytes + 1);
+  return read_machine(JsonText(text, path));
+}
+
+}  // namespace collectives

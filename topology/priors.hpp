@@ -1,0 +1,49 @@
+#pragma once
+
+#include <collectives/topology.hpp>
+#include <string_view>
+
+namespace collectives {
+
+/// What to expect of a path between two GPUs before anything is measured: one flow of stores, and the time from a store to
+/// the poll that sees it.
+struct Rate {
+  double gb_per_s = 0;
+  double latency_us = 0;
+};
+
+/// The links of "NV18", 0 for every other path.
+int nvlinks_of(std::string_view path);
+
+/// NVLinks of a whole GPU; 0 if the chip is not known. More than these between a GPU and all its peers means a switch.
+int nvlinks_per_gpu(int compute_capability);
+
+/// One NVLink's nominal rate in one direction, by the version code of NVML and the chip.
+double nvlink_line_gb_per_s(unsigned version, int compute_capability);
+
+/// What stores reach through a PCIe slot, by generation and lanes; 0 if either is not known.
+double slot_gb_per_s(unsigned generation, unsigned width);
+
+/// The same for the slot that a chip of this kind usually has.
+double usual_slot_gb_per_s(int compute_capability);
+
+/// A direct path, by its name and the lesser of the two chips. `slot` is the slower of the two slots.
+Rate direct_rate(std::string_view path, int compute_capability, double slot);
+
+/// The way through pinned host memory for two GPUs that do not reach each other.
+Rate staged_rate(double slot);
+
+/// Two ranks on one GPU.
+inline constexpr Rate local_rate{.gb_per_s = 1000, .latency_us = 0.7};
+
+/// NVSwitch: what a GPU sends to all its peers at once, as a part of one flow. 355 of 370 GB/s on 8 H200.
+inline constexpr double switched_share = 0.96;
+
+/// PCIe through a CPU's root: what a GPU sends to several peers at once, as a part of one flow. Four RTX PRO 6000 in Gen5
+/// slots of one socket: 25.4 of 44.8 GB/s.
+inline constexpr double root_share = 0.57;
+
+/// Does a path leave the PCIe switches for a CPU's root?
+bool crosses_root(std::string_view path);
+
+}  // namespace collectives
