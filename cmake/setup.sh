@@ -50,7 +50,7 @@ need_packages() {
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     mkdir -p "$root/build"
     step "installing ${missing[*]}" "$root/build/packages.log" install_packages "${missing[@]}" ||
-      refuse "apt could not install: ${missing[*]}"
+      refuse "apt could not install: ${missing[*]}; without a network bring these here by hand and run this again"
     hash -r
     find_missing "$@"
     [ ${#missing[@]} -gt 0 ] || return 0

@@ -21,6 +21,7 @@ struct CallArgs {
   std::uint32_t fingerprint;
   std::uint8_t rank, ranks;
   std::uint8_t in_aligned, out_aligned;
+  std::uint8_t wide;          ///< direct kernels only: both halves of the slots, behind a barrier
   std::uint16_t divisor;      ///< ranks for an average, else 1
   ReduceOp op;
   std::uint64_t timeout_ns;

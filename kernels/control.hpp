@@ -15,9 +15,9 @@ inline constexpr int max_lanes = 32;    ///< transfers into or out of one rank i
 /// The front of a pool. Peers write headers, poison and nothing else here.
 struct Control {
   Mark headers[2][max_ranks];  ///< [epoch & 1][rank]: (epoch, fingerprint of the call), written by that rank
-  Mark poison;                 ///< nonzero: a peer's call has failed; see `Poison`
-  Epoch epoch;                 ///< of the next call
-  std::uint32_t arrived;       ///< blocks of the running call that have read the epoch
+  Mark poison;                 ///< nonzero: a peer's call has failed
+  Mark next;                   ///< (epoch of the next call, 1 if the call before it was wide)
+  std::uint32_t arrived;       ///< blocks of the running call that have read `next`
   std::uint32_t claimed;       ///< the fault record has an author
 };
 
@@ -29,14 +29,16 @@ struct Layout {
   static constexpr std::size_t slots = credits + sizeof(Mark) * max_lanes * max_blocks;
   static_assert(sizeof(Control) <= flags && slots % 256 == 0);
 
-  std::size_t half_bytes = 0;  ///< of one half of one wire's slots
+  std::size_t sentinel_bytes = 0;  ///< of one half of the slots for sentinels
+  std::size_t flagged_bytes = 0;   ///< of one half of the slots for flagged packs
 
   /// The two halves for sentinels, which are all ones whenever no pack is under way, then the two for flagged packs. The
   /// wires share no memory: what one leaves behind would look like an arrival to the other.
+  /// A wide call takes both halves of the sentinels at once, beginning at the first.
   COLLECTIVES_HOST_DEVICE std::size_t half(bool flagged, Epoch epoch) const {
-    return slots + ((flagged ? 2u : 0u) + (epoch & 1u)) * half_bytes;
+    return slots + (flagged ? 2 * sentinel_bytes + (epoch & 1u) * flagged_bytes : (epoch & 1u) * sentinel_bytes);
   }
-  constexpr std::size_t bytes() const { return slots + 4 * half_bytes; }
+  constexpr std::size_t bytes() const { return slots + 2 * (sentinel_bytes + flagged_bytes); }
 };
 
 /// What flags, credits and headers hold before the first call: nothing that this call or the next could take for its own.
@@ -48,10 +50,11 @@ enum class FaultKind : std::uint32_t {
   timeout,   ///< the deadline passed; `missing` says whose header had not come
   mismatch,  ///< `peer` made another call
   aborted,   ///< the host said so
-  poisoned   ///< `peer` found `origin` wrong with rank `culprit`
+  poisoned,  ///< `peer` found `origin` wrong with rank `culprit`
+  left       ///< `peer` has left the communicator and never made this call
 };
 
-/// In memory that the host and the device both reach. The host writes `abort`, the device the rest, `kind` last.
+/// In memory that the host and the device both reach. The host writes `abort` and `left`, the device the rest, `kind` last.
 struct FaultRecord {
   std::uint32_t abort;
   std::uint32_t kind;
@@ -60,11 +63,19 @@ struct FaultRecord {
   std::uint32_t origin;
   std::uint32_t epoch;
   std::uint32_t missing;  ///< a bit a rank
+  std::uint32_t left;     ///< written by the host: ranks that have left after their last call, a bit each
 };
 
-/// A poison word: who says so, what, about whom.
-COLLECTIVES_HOST_DEVICE constexpr Mark poison(FaultKind kind, std::uint32_t reporter, std::uint32_t culprit) {
-  return Mark{1} << 63 | static_cast<Mark>(kind) << 32 | reporter << 8 | culprit;
+/// A poison word: who says so, what, about whom, in which call. The reader may still be in an earlier one.
+COLLECTIVES_HOST_DEVICE constexpr Mark poison(FaultKind kind, std::uint32_t reporter, std::uint32_t culprit, Epoch epoch = 0) {
+  return Mark{1} << 63 | static_cast<Mark>(epoch & 0xffffu) << 40 | static_cast<Mark>(kind) << 32 | reporter << 8 | culprit;
 }
+
+/// The call that a poison word is about, for a reader that is in call `own`: no rank is far from another.
+COLLECTIVES_HOST_DEVICE constexpr Epoch epoch_of_poison(Mark word, Epoch own) {
+  const auto ahead = static_cast<std::int16_t>(static_cast<std::uint16_t>((word >> 40 & 0xffffu) - own));
+  return own + static_cast<Epoch>(static_cast<std::int32_t>(ahead));
+}
+static_assert(epoch_of_poison(poison(FaultKind::mismatch, 3, 2, 5), 4) == 5 && epoch_of_poison(poison(FaultKind::mismatch, 3, 2, 0xffffffffu), 0) == 0xffffffffu);
 
 }  // namespace collectives::kernels

@@ -15,7 +15,8 @@
 // The last warp of a block is its courier. In block 0 it tells the peers what this call is and waits for what they say. When
 // a message has more tiles than a slot row has stages, it collects the progress of the other warps and publishes it to the
 // peers as credit: at iteration i a slot written at iteration i - stages is free once every peer has finished the iteration
-// that emptied it, i + 1 - stages.
+// that emptied it, i + 1 - stages. Such a call is wide: it waits for everybody's header first, which proves that all have
+// finished the call before, and then has both halves of the slots to itself; the next call waits likewise.
 namespace collectives::kernels {
 
 template <typename T, typename Op, int N, bool two_shot>
@@ -25,12 +26,18 @@ class Direct {
       : args_(args), progress_(progress), lane_packs_(gridDim.x * args.stages * args.tile_packs), watch_(args, args.pools, NoRelief{}) {}
 
   __device__ void run() {
-    watch_.begin(observe_relaxed(&watch_.control(args_.rank).epoch));
-    half_ = args_.layout.half(false, watch_.epoch());
+    const Mark next = observe_relaxed(&watch_.control(args_.rank).next);
+    watch_.begin(static_cast<Epoch>(next >> 32));
+    half_ = args_.layout.half(false, args_.wide ? 0 : watch_.epoch());
     credit_ = mark(watch_.epoch(), 0);
     const int last = static_cast<int>(args_.tiles) + lags;  // one past the last iteration
+    if (is_courier() && blockIdx.x == 0) announce();
+    if (args_.wide || static_cast<std::uint32_t>(next) != 0) {
+      // This call uses slots of the call before, or that one used slots of this: all must have finished it.
+      await_headers();
+      __syncthreads();
+    }
     if (is_courier()) {
-      if (blockIdx.x == 0) announce();
       advance_epoch();
       if (credits()) carry_credits(last);
       if (blockIdx.x == 0) await_headers();
@@ -94,14 +101,14 @@ class Direct {
       Pack pack[N - 1][unroll];
 #pragma unroll
       for (int k = 1; k < N; ++k) {
-        const std::uint64_t first = chunk((args_.rank + k) % N, t).first;
+        const std::uint64_t first = chunk(peer_at(k), t).first;
 #pragma unroll
         for (int u = 0; u < unroll; ++u)
           if (pack_at(base, u) < packs) pack[k - 1][u] = input(first + pack_at(base, u));
       }
 #pragma unroll
       for (int k = 1; k < N; ++k) {
-        const int to = (args_.rank + k) % N;
+        const int to = peer_at(k);
         Pack* there = slot(to, lane_of(args_.rank, to), row);
 #pragma unroll
         for (int u = 0; u < unroll; ++u)
@@ -149,11 +156,14 @@ class Direct {
     });
   }
 
-  /// The same packs to every peer, beginning with the next so that no receiver is swamped.
+  /// The k-th peer that this rank sends to, k from 1 to N-1: while all do so in step, no receiver is swamped.
+  __device__ int peer_at(int k) const { return (args_.rank + k) % N; }
+
+  /// The same packs to every peer.
   __device__ void send(const Pack (&pack)[unroll], std::uint32_t packs, std::uint32_t base, std::uint32_t row, int first_lane) {
 #pragma unroll
     for (int k = 1; k < N; ++k) {
-      const int to = (args_.rank + k) % N;
+      const int to = peer_at(k);
       Pack* there = slot(to, first_lane + lane_of(args_.rank, to), row);
 #pragma unroll
       for (int u = 0; u < unroll; ++u)
@@ -209,7 +219,7 @@ class Direct {
   static __device__ int lane_of(int from, int to) { return from < to ? from : from - 1; }
 
   __device__ const Pack* arrival(int from, std::uint32_t row, int first_lane) const { return slot(args_.rank, first_lane + lane_of(from, args_.rank), row); }
-  /// Where a tile's slot begins within each lane, in packs. 32 bits hold any index: a half is at most 16 MB.
+  /// Where a tile's slot begins within each lane, in packs. 32 bits hold any index: all slots are less than 512 MB.
   __device__ std::uint32_t row_of(int t) const { return (blockIdx.x * args_.stages + static_cast<std::uint32_t>(t) % args_.stages) * args_.tile_packs; }
   __device__ Pack* slot(int rank, int lane, std::uint32_t row) const {
     return reinterpret_cast<Pack*>(args_.pools[rank] + half_) + (static_cast<std::uint32_t>(lane) * lane_packs_ + row);
@@ -226,12 +236,13 @@ class Direct {
     const std::uint32_t before = gridDim.x == 1 ? 0 : arrive_local(&mine.arrived);
     if (before + 1 != gridDim.x) return;
     signal_relaxed(&mine.arrived, 0u);
-    signal_relaxed(&mine.epoch, watch_.epoch() + 1);
+    signal_relaxed(&mine.next, mark(watch_.epoch() + 1, args_.wide));
   }
 
   __device__ void announce() {
     if (lane() < N && lane() != args_.rank) watch_.announce(lane());
   }
+  /// By one warp; all may.
   __device__ void await_headers() {
     if (lane() < N && lane() != args_.rank) watch_.await_header(lane());
   }

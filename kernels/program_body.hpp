@@ -23,11 +23,15 @@ class Walk {
 
   COLLECTIVES_HOST_DEVICE void run() {
     Control& mine = watch_.control(args_.rank);
-    watch_.begin(observe_relaxed(&mine.epoch));
+    const Mark next = observe_relaxed(&mine.next);
+    watch_.begin(static_cast<Epoch>(next >> 32));
     const bool herald = group_.block() == 0;
-    if (herald)
-      for (int rank = group_.thread(); rank < args_.ranks; rank += group_.threads())
-        if (rank != args_.rank) watch_.announce(rank);
+    if (herald) each_peer([&](int rank) { watch_.announce(rank); });
+    if (static_cast<std::uint32_t>(next) != 0) {
+      // The call before used the slots of this one too: nobody writes them before everybody has finished it.
+      each_peer([&](int rank) { watch_.await_header(rank); });
+      group_.sync();
+    }
 
     const int iterations = static_cast<int>(args_.tiles) + args_.max_delay;
     for (int i = 0; i < iterations; ++i) {
@@ -41,13 +45,18 @@ class Walk {
     }
     if (iterations == 0) advance_epoch(mine);
 
-    if (herald)
-      for (int rank = group_.thread(); rank < args_.ranks; rank += group_.threads())
-        if (rank != args_.rank) watch_.await_header(rank);
+    if (herald) each_peer([&](int rank) { watch_.await_header(rank); });
   }
 
  private:
-  static constexpr int width = sizeof(T) == 1 ? 4 : 8;  ///< operands polled at once, as many as registers hold
+  static constexpr int width = 4;  ///< operands polled at once, as many as registers hold whatever the type
+
+  /// Each peer by a thread of its own.
+  template <typename Body>
+  COLLECTIVES_HOST_DEVICE void each_peer(Body body) {
+    for (int rank = group_.thread(); rank < args_.ranks; rank += group_.threads())
+      if (rank != args_.rank) body(rank);
+  }
 
   /// The last block to have read the epoch moves it on; the next call on the stream is the first to see that.
   COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine) {
@@ -56,7 +65,7 @@ class Walk {
     const std::uint32_t before = group_.blocks() == 1 ? 0 : arrive_local(&mine.arrived);
     if (before + 1 != static_cast<std::uint32_t>(group_.blocks())) return;
     signal_relaxed(&mine.arrived, 0u);
-    signal_relaxed(&mine.epoch, watch_.epoch() + 1);
+    signal_relaxed(&mine.next, mark(watch_.epoch() + 1, 0));
   }
 
   COLLECTIVES_HOST_DEVICE void run_step(const StepArgs& step, std::uint32_t t) {
@@ -64,6 +73,9 @@ class Walk {
     const EdgeArgs* receives = args_.edge + step.first_edge;
     const EdgeArgs* sends = receives + step.receives;
     await(step, receives, sends, t, credits && t >= args_.stages);
+    // A thread alone has no barrier to meet: it leaves the memory of ranks that may still work on it alone.
+    if constexpr (requires { Group::alone; })
+      if (watch_.failed()) return;
     const Tile tile = tile_of(args_, step.chunk, t, group_.block(), group_.blocks());
     if (step.receives == 0) {
       send_own(step, sends, tile, t);

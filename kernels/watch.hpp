@@ -19,7 +19,7 @@ enum class Header { absent, matching, other };
 
 /// What rank has announced for this call.
 COLLECTIVES_HOST_DEVICE Header look_at_header(const Place& place, int rank) {
-  const Mark header = observe_relaxed(&place.control(place.call->rank).headers[place.epoch & 1u][rank]);
+  const Mark header = observe(&place.control(place.call->rank).headers[place.epoch & 1u][rank]);
   if (static_cast<Epoch>(header >> 32) != place.epoch) return Header::absent;
   return static_cast<std::uint32_t>(header) == place.call->fingerprint ? Header::matching : Header::other;
 }
@@ -42,11 +42,14 @@ COLLECTIVES_COLD void record_failure(Place place, FaultKind kind, Mark about) {
   signal_relaxed(&record.culprit, culprit);
   signal_relaxed(&record.origin, told ? static_cast<std::uint32_t>(about >> 32 & 0xffu) : 0u);
   signal_relaxed(&record.missing, late ? low : 0u);
-  signal_relaxed(&record.epoch, place.epoch);
+  // Who aborts is in no call.
+  const bool dated = told && static_cast<FaultKind>(about >> 32 & 0xffu) != FaultKind::aborted;
+  signal_relaxed(&record.epoch, dated ? epoch_of_poison(about, place.epoch) : place.epoch);
   signal(&record.kind, static_cast<std::uint32_t>(kind));
-  if (told) return;
+  // An abort is for the host to pass on: it may be this rank's alone, because a peer has died.
+  if (told || kind == FaultKind::aborted) return;
   for (int rank = 0; rank < place.call->ranks; ++rank)
-    if (rank != place.call->rank) signal_relaxed(&place.control(rank).poison, poison(kind, place.call->rank, culprit));
+    if (rank != place.call->rank) signal_relaxed(&place.control(rank).poison, poison(kind, place.call->rank, culprit, place.epoch));
 }
 
 /// The slow part of waiting: is there any reason to stop? `since` is when this thread first asked, 0 if it has not.
@@ -55,6 +58,8 @@ COLLECTIVES_COLD bool has_failed(Place place, std::uint64_t since) {
   if (observe_relaxed(&call.fault->abort) != 0) return record_failure(place, FaultKind::aborted, call.rank), true;
   const Mark word = observe_relaxed(&place.control(call.rank).poison);
   if (word != 0) return record_failure(place, FaultKind::poisoned, word), true;
+  // Read before the headers: who has left after making this call has announced it by then.
+  const std::uint32_t left = observe_relaxed(&call.fault->left);
   std::uint32_t missing = 0;
   for (int rank = 0; rank < call.ranks; ++rank) {
     if (rank == call.rank) continue;
@@ -62,6 +67,7 @@ COLLECTIVES_COLD bool has_failed(Place place, std::uint64_t since) {
     if (header == Header::other) return record_failure(place, FaultKind::mismatch, static_cast<Mark>(rank)), true;
     if (header == Header::absent) missing |= 1u << rank;
   }
+  if ((missing & left) != 0) return record_failure(place, FaultKind::left, first_of(missing & left)), true;
   if (now_ns() - since <= call.timeout_ns) return false;
   return record_failure(place, FaultKind::timeout, missing), true;
 }
@@ -76,6 +82,7 @@ class Watch {
  public:
   COLLECTIVES_HOST_DEVICE Watch(const CallArgs& call, std::byte* const* pools, Relief relief) : place_{&call, pools, 0}, relief_(relief) {}
 
+  COLLECTIVES_HOST_DEVICE bool failed() const { return failed_; }
   COLLECTIVES_HOST_DEVICE void begin(Epoch epoch) { place_.epoch = epoch; }
   COLLECTIVES_HOST_DEVICE Epoch epoch() const { return place_.epoch; }
   COLLECTIVES_HOST_DEVICE Control& control(int rank) const { return place_.control(rank); }
@@ -99,9 +106,9 @@ class Watch {
     record_failure(place_, FaultKind::mismatch, static_cast<Mark>(rank));
   }
 
-  /// Tells a peer what this call is.
+  /// Tells a peer what this call is, and that this rank has finished the call before.
   COLLECTIVES_HOST_DEVICE void announce(int rank) const {
-    signal_relaxed(&control(rank).headers[epoch() & 1u][place_.call->rank], mark(epoch(), place_.call->fingerprint));
+    signal(&control(rank).headers[epoch() & 1u][place_.call->rank], mark(epoch(), place_.call->fingerprint));
   }
 
  private:

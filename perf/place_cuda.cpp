@@ -72,8 +72,8 @@ class CudaPlace final : public Place {
   void stop() override { checked(cudaEventRecord(end_->get(), stream())); }
   double elapsed_us() override { return perf::elapsed_us(*begin_, *end_); }
 
-  // Thread-local: other workers of this process may allocate or wait at the same time.
-  void begin_capture() override { checked(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal)); }
+  // Relaxed: one thread captures the streams of all its ranks side by side, and other workers may allocate meanwhile.
+  void begin_capture() override { checked(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed)); }
 
   int end_capture() override {
     cudaGraph_t graph = nullptr;

@@ -26,10 +26,11 @@ TEST_CASE("predictions are near what direct kernels reached on four and two H200
     double bytes, us;
   };
   for (const auto& [ranks, algorithm, bytes, us] :
-       {Measured{4, Algorithm::one_shot, 8 * kib, 3.20}, Measured{4, Algorithm::one_shot, mib, 12.3},
-        Measured{4, Algorithm::two_shot, 8 * kib, 4.75}, Measured{4, Algorithm::two_shot, mib, 8.50},
-        Measured{4, Algorithm::two_shot, 64 * mib, 333}, Measured{2, Algorithm::one_shot, 8 * kib, 2.85},
-        Measured{2, Algorithm::one_shot, mib, 5.92}, Measured{2, Algorithm::two_shot, 64 * mib, 206}}) {
+       {Measured{4, Algorithm::one_shot, 8 * kib, 3.5}, Measured{4, Algorithm::one_shot, 512 * kib, 8.9},
+        Measured{4, Algorithm::two_shot, 512 * kib, 9.3}, Measured{4, Algorithm::two_shot, mib, 11.0},
+        Measured{4, Algorithm::two_shot, 64 * mib, 322}, Measured{2, Algorithm::one_shot, 8 * kib, 2.7},
+        Measured{2, Algorithm::one_shot, mib, 6.7}, Measured{2, Algorithm::two_shot, 4 * mib, 18.3},
+        Measured{2, Algorithm::two_shot, 64 * mib, 202}}) {
     const double found = predicted({algorithm}, uniform_fabric(ranks), bytes);
     CAPTURE(ranks, name_of(algorithm), bytes, us, found);
     CHECK(found > 0.8 * us);
@@ -49,7 +50,8 @@ TEST_CASE("a schedule's bandwidth term is what its busiest port sends or receive
   CHECK(share({Algorithm::kary_tree, 15}) == Approx(n - 1));
   const double one_shot = cost_of(one_shot_all_reduce(ranks), fabric).us_per_byte;
   const double two_shot = cost_of(two_shot_all_reduce(ranks), fabric).us_per_byte;
-  CHECK(one_shot / two_shot == Approx(n / 2));
+  // What the ports carry, and beyond that the operands that one-shot combines on every rank.
+  CHECK(one_shot / two_shot > n / 2);
 }
 
 TEST_CASE("a slow link slows exactly the schedules that use it", "[planner][cost]") {

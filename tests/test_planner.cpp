@@ -14,7 +14,7 @@ namespace {
 
 PlannerOptions with_slots() {
   PlannerOptions options;
-  options.slot_bytes = std::size_t{16} << 20;
+  options.sentinel_slot_bytes = options.flagged_slot_bytes = std::size_t{16} << 20;
   return options;
 }
 
@@ -81,9 +81,10 @@ TEST_CASE("on four NVLink GPUs one-shot gives way to two-shot between 256 and 51
   CHECK(chosen(planner, 64 * mib) == Algorithm::two_shot);
 }
 
-TEST_CASE("two ranks use one-shot at every size, since both shapes send the same bytes", "[planner][select]") {
+TEST_CASE("two ranks stay with one-shot until combining every operand twice costs more than a second hop", "[planner][select]") {
   const Planner planner(uniform_fabric(2), with_slots());
-  for (std::size_t bytes = 2; bytes <= (std::size_t{1} << 32); bytes *= 4) CHECK(chosen(planner, bytes) == Algorithm::one_shot);
+  for (std::size_t bytes = 2; bytes <= 2 * mib; bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::one_shot);
+  for (std::size_t bytes = 16 * mib; bytes <= (std::size_t{1} << 32); bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::two_shot);
 }
 
 TEST_CASE("where only neighbours are well connected a ring wins, where all are connected to one a tree does", "[planner][select]") {
@@ -149,7 +150,7 @@ TEST_CASE("two planners on the same fabric make the same plans", "[planner][sele
 TEST_CASE("no plan has several tiles on fewer stages than its program needs", "[planner][select]") {
   const int ranks = GENERATE(2, 5, 16);
   PlannerOptions options = forcing({});
-  options.slot_bytes = std::size_t{1} << 20;
+  options.sentinel_slot_bytes = options.flagged_slot_bytes = std::size_t{1} << 20;
   for (const AlgorithmChoice choice : every_algorithm()) {
     options.forced = choice;
     const Planner planner(uniform_fabric(ranks), options);

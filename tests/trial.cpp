@@ -208,4 +208,24 @@ std::size_t mismatches(Ranks& ranks, const Trial& trial) {
   return wrong;
 }
 
+std::size_t own_mismatches(Communicator& communicator, const Trial& trial) {
+  const std::size_t size = size_of(trial.type), bytes = trial.count * size;
+  const std::size_t begin = guard + static_cast<std::size_t>(trial.offset) * size;
+  std::vector<std::byte> in(begin + bytes + guard, canary), out = in;
+  const auto data = operand_bytes(trial, communicator.rank(), trial.count);
+  const auto result = expected_bytes(trial, communicator.size(), trial.count);
+  std::vector<std::byte> expected = out;
+  std::copy(result.begin(), result.end(), expected.begin() + static_cast<std::ptrdiff_t>(begin));
+  std::copy(data.begin(), data.end(), (trial.in_place ? out : in).begin() + static_cast<std::ptrdiff_t>(begin));
+  const auto input = in;
+  communicator.all_reduce({(trial.in_place ? out : in).data() + begin, trial.count, trial.type}, {out.data() + begin, trial.count, trial.type}, trial.op);
+  communicator.synchronize();
+  std::size_t wrong = in != input;
+  if (out == expected) return wrong;
+  wrong += !std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(begin), expected.begin());
+  wrong += std::memcmp(out.data() + begin + bytes, expected.data() + begin + bytes, guard) != 0;
+  for (std::size_t i = 0; i < trial.count; ++i) wrong += std::memcmp(out.data() + begin + i * size, expected.data() + begin + i * size, size) != 0;
+  return wrong;
+}
+
 }  // namespace collectives

@@ -56,6 +56,10 @@ struct Trial {
 /// ranks are wrong; a changed canary or a changed input counts as one.
 std::size_t mismatches(Ranks& ranks, const Trial& trial);
 
+/// This rank's part of a trial on the host backend, for ranks that are driven apart: how many of its elements are wrong. Every
+/// rank of the communicator makes the same trial.
+std::size_t own_mismatches(Communicator& communicator, const Trial& trial);
+
 /// The operand of a rank, as every type can hold it.
 int operand(const Trial& trial, int rank, std::size_t element);
 /// What a rank gives and what every rank must get, in the bytes of the type.

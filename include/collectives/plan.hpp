@@ -45,6 +45,8 @@ struct Plan {
   int threads = 1;              ///< threads a block; 1 on the host
   std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time
   int stages = 1;               ///< tiles of a lane that may be under way at once
+  bool direct = false;          ///< by the kernels that know the rank count and the operation when they are compiled
+  bool wide = false;            ///< takes both halves of the slots, behind a barrier
   double predicted_us = 0;
 };
 

@@ -188,6 +188,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
                       .first_epoch = options.first_epoch,
                       .layout = layout};
   context.lost_peer = [&mesh] { return mesh.lost_peer(); };
+  context.left_peers = [&mesh] { return mesh.left_peers(); };
   const PoolKind kind = first_kind(fabric, device);
   if (!connect(*world, context, kind, settings)) {
     require(kind != PoolKind::pinned && kind != PoolKind::host, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);

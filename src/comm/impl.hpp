@@ -45,6 +45,12 @@ PlannerOptions planner_options(const Settings& settings, const kernels::Layout& 
 
 /// What the ranks of one process share, alive until the last of them is gone: a rank may end while a peer still writes to it.
 struct World {
+  World() = default;
+  World(const World&) = delete;
+  ~World() {
+    if (mesh) mesh->leave();
+  }
+
   std::shared_ptr<const Planner> planner;
   std::vector<RankPool> pools;  ///< of the ranks in this process
   std::optional<Mesh> mesh;     ///< to the ranks in others

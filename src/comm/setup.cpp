@@ -13,15 +13,15 @@
 namespace collectives {
 namespace {
 
-constexpr std::size_t smallest_half = std::size_t{256} << 10;
+constexpr std::size_t smallest_part = std::size_t{128} << 10;  // slots are laid out in parts of this
 constexpr std::size_t barrier_bytes = 256;
-constexpr std::size_t device_granule = std::size_t{2} << 20;
+constexpr std::size_t device_granule = std::size_t{2} << 20, host_granule = std::size_t{64} << 10;
 
 /// The control words, flags and credits of a pool before the first call.
 std::vector<std::byte> initial_front(Epoch first_epoch) {
   std::vector<std::byte> image(kernels::Layout::slots);
   kernels::Control control{};
-  control.epoch = first_epoch;
+  control.next = mark(first_epoch, 0);
   for (auto& half : control.headers)
     for (Mark& header : half) header = kernels::header_before(first_epoch);
   std::memcpy(image.data(), &control, sizeof control);
@@ -55,14 +55,21 @@ Backend resolve_backend(Backend wanted) {
 }
 
 kernels::Layout layout_for(std::size_t share, Backend backend) {
-  const std::size_t largest_half = std::size_t{backend == Backend::host ? 4u : 16u} << 20;
-  // Devices hand out memory by 2 MB: a pool that ends within a granule costs all of it.
-  if (backend == Backend::cuda) share = share / device_granule * device_granule;
-  const std::size_t needed = kernels::Layout{smallest_half}.bytes() + barrier_bytes;
-  require(share >= needed, [&] { return fmt::format("the pool is too small: a rank needs at least {} bytes and its share is {} (COLLECTIVES_POOL_BYTES)", needed, share); },
+  // GPUs move what engines send over sentinels, and a large message wants many tiles under way; the host polls flags only.
+  const std::size_t sentinel_parts = backend == Backend::cuda ? 3 : 1, parts = 2 * (sentinel_parts + 1);
+  const std::size_t largest_part = std::size_t{backend == Backend::cuda ? 8u : 4u} << 20;
+  // Memory comes by granules: a pool that ends within one costs all of it.
+  const std::size_t granule = backend == Backend::cuda ? device_granule : host_granule;
+  share = share / granule * granule;
+  const std::size_t fixed = kernels::Layout::slots + barrier_bytes;
+  require(share >= fixed + parts * smallest_part,
+          [&] {
+            return fmt::format("the pool is too small: a rank needs at least {} bytes and its share is {} (COLLECTIVES_POOL_BYTES)",
+                               fixed + parts * smallest_part, share);
+          },
           ErrorCode::out_of_memory);
-  const std::size_t room = (share - kernels::Layout::slots - barrier_bytes) / 4;
-  return {std::min(largest_half, room / smallest_half * smallest_half)};
+  const std::size_t part = std::min(largest_part, (share - fixed) / parts / smallest_part * smallest_part);
+  return {.sentinel_bytes = sentinel_parts * part, .flagged_bytes = part};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {
@@ -77,13 +84,13 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
   if (kind == PoolKind::device || kind == PoolKind::device_legacy) {
     const DeviceScope scope(device);
     cuda_check(cudaMemcpy(base, image.data(), image.size(), cudaMemcpyHostToDevice));
-    cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.half_bytes));
+    cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.sentinel_bytes));
     cuda_check(cudaDeviceSynchronize());
     return made;
   }
 #endif
   std::memcpy(base, image.data(), image.size());
-  std::memset(sentinels, 0xff, 2 * layout.half_bytes);
+  std::memset(sentinels, 0xff, 2 * layout.sentinel_bytes);
   return made;
 }
 
@@ -106,8 +113,9 @@ PlannerOptions planner_options(const Settings& settings, const kernels::Layout& 
   return {.forced = settings.options.algorithm,
           .wire = settings.options.wire,
           .invariant = settings.options.invariant,
-          .slot_bytes = layout.half_bytes,
-          .max_blocks = std::min(settings.options.max_blocks, kernels::max_blocks)};
+          .sentinel_slot_bytes = layout.sentinel_bytes,
+          .flagged_slot_bytes = layout.flagged_bytes,
+          .max_blocks = settings.options.max_blocks};
 }
 
 }  // namespace collectives

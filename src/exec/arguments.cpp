@@ -15,7 +15,7 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan) {
   mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
   mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
   mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
-  mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages));
+  mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
   return static_cast<std::uint32_t>(hash ^ hash >> 32);
 }
 
@@ -77,7 +77,9 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.fault = fault_;
   args.layout = context_->layout;
   const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * plan.tile_bytes;
-  ensure(used <= context_->layout.half_bytes && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
+  args.wide = plan.wide;
+  const std::size_t half = plan.wire == Wire::sentinel ? context_->layout.sentinel_bytes : context_->layout.flagged_bytes;
+  ensure(used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }
 

@@ -116,10 +116,11 @@ class CudaExecutor final : public Executor {
 
  private:
   void launch(const Call& call, const Plan& plan, const Program& program, Stream stream) {
-    const bool pushes_directly = plan.choice.algorithm == Algorithm::one_shot || plan.choice.algorithm == Algorithm::two_shot;
-    if (plan.wire == Wire::flagged) return kernels::launch_flagged(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
-    if (!pushes_directly || !kernels::has_direct(call.type, call.op, context_.ranks))
-      return kernels::launch_sentinel(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
+    if (!plan.direct) {
+      const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : kernels::launch_flagged;
+      return general(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
+    }
+    ensure(kernels::has_direct(call.type, call.op, context_.ranks), "a plan wants a direct kernel that there is not");
     const auto direct = plan.choice.algorithm == Algorithm::one_shot ? kernels::launch_one_shot : kernels::launch_two_shot;
     direct(arguments_.direct(call, plan, program), call.type, plan.blocks, plan.threads, stream);
   }

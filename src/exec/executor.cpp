@@ -28,21 +28,33 @@ Error describe_poison(const FaultRecord& record, const std::string& where) {
   const auto culprit = observe_relaxed(&record.culprit);
   switch (static_cast<FaultKind>(observe_relaxed(&record.origin))) {
     case FaultKind::timeout: return {ErrorCode::timeout, told + (culprit < max_ranks ? fmt::format("that rank {} did not come in time", culprit) : "a stalled call")};
+    case FaultKind::left: return {ErrorCode::peer_lost, told + fmt::format("that rank {} has gone", culprit)};
     case FaultKind::mismatch: return {ErrorCode::mismatch, told + fmt::format("that rank {} made a different call", culprit)};
     default: return {ErrorCode::aborted, told + "that it aborted"};
   }
 }
 
+/// Does a rank that finds this tell of what somebody did, and not of somebody's absence?
+bool is_by_intent(FaultKind origin) { return origin == FaultKind::mismatch || origin == FaultKind::aborted; }
+
 }  // namespace
 
 std::optional<Error> Executor::fault(bool look) {
   if (look) abandon_if_lost();
+  const std::lock_guard lock(fault_mutex_);
+  if (!first_fault_) first_fault_ = find_fault();
+  return first_fault_;
+}
+
+std::optional<Error> Executor::find_fault() {
   FaultRecord& seen = record();
   const auto kind = static_cast<FaultKind>(__atomic_load_n(&seen.kind, __ATOMIC_ACQUIRE));
   const int lost = lost_.load();
+  if (kind == FaultKind::none && lost < 0 && observe_relaxed(&seen.abort) == 0) return std::nullopt;
   const auto where = fmt::format("rank {} of {}, call {}", context_.rank, context_.ranks, observe_relaxed(&seen.epoch) - context_.first_epoch);
-  // A peer that has gone explains whatever its absence did to the call that was running.
-  if (lost >= 0) return Error(ErrorCode::peer_lost, fmt::format("rank {} of {}: rank {} has gone: its process ended or it left the communicator", context_.rank, context_.ranks, lost));
+  // A peer that has gone explains whatever its absence did to the call that was running, but not calls that differ.
+  const bool told_otherwise = kind == FaultKind::poisoned && is_by_intent(static_cast<FaultKind>(observe_relaxed(&seen.origin)));
+  if (lost >= 0 && kind != FaultKind::mismatch && !told_otherwise) return Error(ErrorCode::peer_lost, fmt::format("rank {} of {}: rank {} has gone: its process ended", context_.rank, context_.ranks, lost));
   switch (kind) {
     case FaultKind::none: break;
     case FaultKind::timeout: return describe_timeout(observe_relaxed(&seen.missing), where, context_.timeout_ns);
@@ -50,15 +62,21 @@ std::optional<Error> Executor::fault(bool look) {
       return Error(ErrorCode::mismatch, fmt::format("{}: rank {} made a different call: collective, count, type, operation and plan must be the same on every rank", where, observe_relaxed(&seen.peer)));
     case FaultKind::aborted: return Error(ErrorCode::aborted, fmt::format("{}: aborted here", where));
     case FaultKind::poisoned: return describe_poison(seen, where);
+    case FaultKind::left:
+      return Error(ErrorCode::peer_lost, fmt::format("{}: rank {} has gone: it left the communicator without making this call", where, observe_relaxed(&seen.peer)));
   }
-  if (observe_relaxed(&seen.abort) != 0) return Error(ErrorCode::aborted, fmt::format("rank {} of {}: aborted here", context_.rank, context_.ranks));
-  return std::nullopt;
+  return Error(ErrorCode::aborted, fmt::format("rank {} of {}: aborted here", context_.rank, context_.ranks));
 }
 
 bool Executor::abandon_if_lost() {
   if (lost_.load() >= 0) return true;
+  // In this order: a peer that left because another one had died is seen here together with that one.
+  const std::uint32_t left = context_.left_peers();
   const auto gone = context_.lost_peer();
-  if (!gone) return false;
+  if (!gone) {
+    if (left != 0) signal_relaxed(&record().left, left);
+    return false;
+  }
   lost_.store(*gone);
   abort(false);
   return true;

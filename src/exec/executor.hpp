@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "kernels/control.hpp"
@@ -31,8 +32,10 @@ struct RankContext {
   Epoch first_epoch = 0;
   kernels::Layout layout;
   std::array<std::byte*, max_ranks> pools{};  ///< as this rank addresses them
-  /// A rank whose process has gone, if any; called now and then while waiting.
+  /// A rank whose process has gone without a word, if any; called now and then while waiting, as is the next.
   std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };
+  /// The ranks that have left in good order, a bit each: calls that they made can still be finished.
+  std::function<std::uint32_t()> left_peers = [] { return 0u; };
 };
 
 /// Runs one rank's calls in the order they are enqueued. Enqueuing is for one thread at a time; `abort` and `fault` are for any.
@@ -48,7 +51,7 @@ class Executor {
   /// Makes running calls leave soon; tells the peers if `tell`.
   virtual void abort(bool tell) = 0;
 
-  /// The error that killed this rank, if any. Asks `lost_peer` once if `look`.
+  /// The error that killed this rank, if any: always the first one found. Asks `lost_peer` once if `look`.
   std::optional<Error> fault(bool look);
 
  protected:
@@ -59,6 +62,12 @@ class Executor {
 
   RankContext context_;
   std::atomic<int> lost_{-1};
+
+ private:
+  std::optional<Error> find_fault();
+
+  std::mutex fault_mutex_;
+  std::optional<Error> first_fault_;
 };
 
 /// Ranks on GPUs: a kernel a call. `pools` are device addresses, or pinned host memory.

@@ -8,6 +8,7 @@ namespace {
 
 /// A host thread is a block of one.
 struct HostGroup {
+  static constexpr bool alone = true;
   static constexpr int thread() { return 0; }
   static constexpr int threads() { return 1; }
   static constexpr int block() { return 0; }

@@ -6,33 +6,36 @@
 #include "base/require.hpp"
 
 // The model is alpha-beta. A round costs its slowest link's latency and what it takes to issue and poll a rank's transfers of that
-// round one after the other. Tiles overlap rounds, so that bandwidth counts once, over all rounds: the busiest port or the busiest
-// link sets the pace. With 354 GB/s ports, 0.7 us links and a launch of 2 us it is within 20 % of what direct kernels reached on
-// 4 and 2 H200 (CUDA 13.0, graph replay, bf16): on 4, one-shot 8 K 3.5 us (measured 3.2), two-shot 8 K 4.8 (4.75), 1 M 9.7 (8.5),
-// 64 M 321 (333). tests/test_cost.cpp holds the figures.
+// round one after the other; a round that waits for another's data costs the relay too. Tiles overlap rounds, so that bandwidth
+// counts once, over all rounds: the busiest port or the busiest link sets the pace, and combining adds its own traffic in local
+// memory. tests/test_cost.cpp holds it against what the direct kernels took on 2 and 4 H200 (CUDA 13.0, graph replay, bf16).
 
 namespace collectives {
 namespace {
 
 constexpr double round_us = 0.1;     // a round's instructions beside the link: poll, barrier, address
 constexpr double transfer_us = 0.2;  // each further peer that is stored to and polled in a round
-constexpr double efficiency = 0.9;   // of a link's or port's rate, once tiles ramp up and down and packs are polled
+constexpr double relay_us = 1.0;     // from the last poll of a round to the stores of the next, and back in step
+constexpr double efficiency = 0.97;  // of a link's or port's rate, once tiles ramp up and down
+constexpr double combine_us_per_byte = 0.6e-6;  // an operand is polled, added and cleared in local memory
 
 struct Traffic {
   std::vector<int> sent;
   std::vector<int> received;
+  std::vector<int> combined;
   std::vector<int> on_link;
 };
 
 void add(Traffic& traffic, const Transfer& transfer, int ranks) {
   ++traffic.sent[static_cast<std::size_t>(transfer.from)];
   ++traffic.received[static_cast<std::size_t>(transfer.to)];
+  traffic.combined[static_cast<std::size_t>(transfer.to)] += transfer.action == Action::reduce;
   ++traffic.on_link[static_cast<std::size_t>(transfer.from * ranks + transfer.to)];
 }
 
 Traffic no_traffic(int ranks) {
   const auto n = static_cast<std::size_t>(ranks);
-  return {std::vector<int>(n, 0), std::vector<int>(n, 0), std::vector<int>(n * n, 0)};
+  return {std::vector<int>(n, 0), std::vector<int>(n, 0), std::vector<int>(n, 0), std::vector<int>(n * n, 0)};
 }
 
 int busiest(const Traffic& traffic) {
@@ -58,12 +61,14 @@ Cost cost_of(const Schedule& schedule, const Fabric& fabric) {
     }
     cost.fixed_us += latency_ns / 1e3 + round_us + transfer_us * busiest(traffic);
   }
+  cost.fixed_us += relay_us * static_cast<double>(schedule.rounds.size() - 1);
   const double chunks = schedule.chunks;
   cost.sent_share = *std::max_element(total.sent.begin(), total.sent.end()) / chunks;
   cost.us_per_byte = us_per_byte(busiest(total) / chunks, fabric.port_mb_per_s);
   for (std::size_t link = 0; link < total.on_link.size(); ++link)
     if (total.on_link[link] > 0)
       cost.us_per_byte = std::max(cost.us_per_byte, us_per_byte(total.on_link[link] / chunks, fabric.links[link].mb_per_s));
+  cost.us_per_byte += combine_us_per_byte * *std::max_element(total.combined.begin(), total.combined.end()) / chunks;
   return cost;
 }
 

@@ -9,7 +9,7 @@
 namespace collectives {
 namespace {
 
-constexpr std::size_t default_slot_bytes = std::size_t{16} << 20;
+constexpr std::size_t default_sentinel_bytes = std::size_t{24} << 20, default_flagged_bytes = std::size_t{8} << 20;
 
 [[noreturn]] void refuse(std::string_view text) {
   std::string names;
@@ -45,7 +45,8 @@ PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devic
   require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
           [&] { return "an all-reduce has 2 to 16 ranks, not " + std::to_string(devices.size()); });
   PlannerOptions options;
-  options.slot_bytes = default_slot_bytes;
+  options.sentinel_slot_bytes = default_sentinel_bytes;
+  options.flagged_slot_bytes = default_flagged_bytes;
   return Planner(fabric_of(machine, devices), options).explain(count, type, op);
 }
 

@@ -110,7 +110,7 @@ Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const {
   plan.choice = routine.choice;
   plan.bytes = bytes;
   plan.predicted_us = routine.predicted_us(bytes);
-  shape_plan(plan, routine, fabric_, options_, type);
+  shape_plan(plan, routine, fabric_, options_, {type, op});
   return plan;
 }
 

@@ -15,7 +15,8 @@ struct PlannerOptions {
   std::optional<AlgorithmChoice> forced;
   std::optional<Wire> wire;
   bool invariant = false;      ///< direct algorithms only
-  std::size_t slot_bytes = 0;  ///< of one half of one wire's slots in a pool
+  std::size_t sentinel_slot_bytes = 0;  ///< of one half of the slots for sentinels in a pool
+  std::size_t flagged_slot_bytes = 0;   ///< of one half of those for flagged packs
   int max_blocks = 0;          ///< 0: no limit beside the fabric's
 };
 

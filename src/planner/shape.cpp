@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t pack_bytes = 16;
 
+constexpr int most_blocks = 132;  // what the flags in a pool have room for, and more than any GPU so far gains from
+
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 /// Can this type do with a word that no value uses?
@@ -27,47 +29,86 @@ int block_limit(const Fabric& fabric, const PlannerOptions& options) {
   if (fabric.backend == Backend::host) return 1;
   // All blocks of all ranks on a device must run at once, and leave room for the caller's kernels.
   const int share = static_cast<int>(std::max(fabric.multiprocessors, 1u) / std::max(fabric.ranks_per_device, 1u));
-  const int limit = std::clamp(share, 1, 128);
+  const int limit = std::clamp(share, 1, most_blocks);
   return options.max_blocks > 0 ? std::min(limit, options.max_blocks) : limit;
 }
 
-/// As many stages as the slots hold, up to what pipelining can use: the whole message if that fits, so that no credit is
-/// needed. Halves the tile until two fit.
-void fit_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot_bytes) {
-  constexpr std::size_t deepest = 8;
-  for (std::size_t tile_packs = plan.tile_bytes / pack_bytes;; tile_packs = divide_up(tile_packs, 2)) {
-    const std::size_t row = static_cast<std::size_t>(lanes) * static_cast<std::size_t>(plan.blocks) * tile_packs * pack_bytes;
-    const std::size_t room = slot_bytes / row;
-    const std::size_t tiles = std::max<std::size_t>(divide_up(chunk_packs, tile_packs * static_cast<std::size_t>(plan.blocks)), 1);
-    plan.tile_bytes = tile_packs * pack_bytes;
-    plan.stages = static_cast<int>(std::min(room, tiles <= room ? tiles : deepest));
-    if (plan.stages >= 2 || tiles <= room) return;
-    require(tile_packs > 1,
-            [&] { return fmt::format("the pool is too small: {} lanes of {} blocks need {} bytes of slots, there are {}", lanes, plan.blocks, 2 * row, slot_bytes); },
+std::size_t tiles_of(const Plan& plan, std::size_t chunk_packs) {
+  return std::max<std::size_t>(divide_up(chunk_packs, plan.tile_bytes / pack_bytes * static_cast<std::size_t>(plan.blocks)), 1);
+}
+
+std::size_t row_bytes(const Plan& plan, int lanes) {
+  return static_cast<std::size_t>(lanes) * static_cast<std::size_t>(plan.blocks) * plan.tile_bytes;
+}
+
+/// As many stages as the slots hold, up to `deepest` or as many as there are tiles. Halves the tile until `fewest` fit.
+void fit_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot_bytes, std::size_t fewest, std::size_t deepest) {
+  for (;; plan.tile_bytes = divide_up(plan.tile_bytes / pack_bytes, 2) * pack_bytes) {
+    const std::size_t room = slot_bytes / row_bytes(plan, lanes);
+    const std::size_t tiles = tiles_of(plan, chunk_packs);
+    if (tiles <= room || room >= fewest) {
+      plan.stages = static_cast<int>(std::min({tiles, room, deepest}));
+      return;
+    }
+    require(plan.tile_bytes > pack_bytes,
+            [&] {
+              return fmt::format("the pool is too small: {} lanes of {} blocks need {} bytes of slots, there are {}", lanes, plan.blocks,
+                                 fewest * row_bytes(plan, lanes), slot_bytes);
+            },
             ErrorCode::out_of_memory);
   }
 }
 
+bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
+  return fabric.backend == Backend::cuda && is_direct(plan.choice.algorithm) && plan.wire == Wire::sentinel && operation.op == ReduceOp::sum && fabric.ranks <= 8;
+}
+
+/// `share` packs in as few tiles as `largest` allows, of about equal size. Whole warps: a row that begins amid a line of the
+/// cache costs a tenth of a large message's bandwidth.
+std::size_t even_tile(std::size_t share, std::size_t largest) {
+  constexpr std::size_t warp = 32;
+  const std::size_t tile = divide_up(share, divide_up(share, largest));
+  return tile < warp ? tile : divide_up(tile, warp) * warp;
+}
+
+/// Grids as measured on 2, 3 and 4 H200 (perf/results). Small messages want every pack under way at once, on as many
+/// multiprocessors as there are; large ones one block on each, and tiles so large that an iteration's 2 us of latency, which
+/// nothing hides, are little beside its transfers. More than four tiles without credits only spread over more of the cache.
+void shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std::size_t slot_bytes) {
+  constexpr std::size_t large_tile = 960, medium_tile = 512, unhurried_tiles = 4;
+  const std::size_t threads = chunk_packs <= 64 * 64 ? 64 : chunk_packs <= 128 * 128 ? 128 : 256;
+  plan.direct = true;
+  plan.threads = static_cast<int>(threads);
+  plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
+  const std::size_t share = divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks));
+  plan.tile_bytes = even_tile(share, large_tile) * pack_bytes;
+  const std::size_t tiles = tiles_of(plan, chunk_packs);
+  plan.wide = tiles > unhurried_tiles || tiles > slot_bytes / row_bytes(plan, lanes);
+  if (plan.wide && 2 * slot_bytes / row_bytes(plan, lanes) < 4) plan.tile_bytes = even_tile(share, medium_tile) * pack_bytes;
+  if (plan.tile_bytes > medium_tile * pack_bytes) plan.threads = 480;
+  fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
+}
+
 }  // namespace
 
-void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, DataType type) {
+void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
   const Program& program = routine.programs.front();
   const std::size_t packs = std::max<std::size_t>(divide_up(plan.bytes, pack_bytes), 1);
   const std::size_t chunk_packs = divide_up(packs, static_cast<std::size_t>(program.chunks));
-  plan.wire = wire_for(options, fabric, type);
+  const int lanes = std::max(program.lanes, 1);
   const int limit = block_limit(fabric, options);
+  plan.wire = wire_for(options, fabric, operation.type);
+  if (has_direct_kernel(plan, fabric, operation)) return shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes);
   if (fabric.backend == Backend::host) {
     plan.blocks = plan.threads = 1;
     plan.tile_bytes = std::min<std::size_t>(chunk_packs, 4096) * pack_bytes;  // 64 KB: a tile and its operands stay in a core's cache
   } else {
-    // Small messages: one pack a thread and many small blocks, so that every pack is under way at once. Large ones: big
-    // blocks, whose threads hide each other's latency.
-    plan.threads = chunk_packs <= 8192 ? 128 : chunk_packs <= 32768 ? 256 : 480;
+    plan.threads = chunk_packs <= 8192 ? 128 : chunk_packs <= 32768 ? 256 : 512;
     plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, static_cast<std::size_t>(plan.threads)), 1, static_cast<std::size_t>(limit)));
     const std::size_t share = divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks));
-    plan.tile_bytes = std::min<std::size_t>(share, static_cast<std::size_t>(plan.threads)) * pack_bytes;
+    plan.tile_bytes = std::min<std::size_t>(share, 4 * static_cast<std::size_t>(plan.threads)) * pack_bytes;
   }
-  fit_stages(plan, chunk_packs, std::max(program.lanes, 1), options.slot_bytes);
+  fit_stages(plan, chunk_packs, lanes, plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes, 2, 8);
 }
 
 }  // namespace collectives

@@ -6,9 +6,15 @@
 
 namespace collectives {
 
-/// How a routine is laid over threads and slots for one message: fills wire, blocks, threads, tile_bytes and stages of `plan`
-/// from its `bytes` and `choice`. lanes * blocks * stages * tile_bytes never exceeds options.slot_bytes.
+/// The part of a call that decides which kernel takes it.
+struct Operation {
+  DataType type;
+  ReduceOp op;
+};
+
+/// How a routine is laid over threads and slots for one message: fills everything of `plan` but its choice, bytes and time.
+/// lanes * blocks * stages * tile_bytes never exceeds the half of its wire's slots, or both for a wide plan.
 /// Throws Error(out_of_memory) that says what the smallest layout needs.
-void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, DataType type);
+void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 
 }  // namespace collectives

@@ -18,6 +18,15 @@ FrameHeader header_of(FrameType type, std::uint32_t round, std::size_t bytes, st
           .total = total};
 }
 
+/// Is a farewell the next thing to be read? Leaves it there.
+bool has_left(const FileDescriptor& socket) {
+  std::uint8_t buffer[1024];
+  const Received received = receive_message(socket, buffer, true);
+  if (received.outcome != SocketOutcome::done) return false;
+  const auto header = read_header({buffer, received.bytes});
+  return header && header->type == FrameType::farewell;
+}
+
 }  // namespace
 
 Mesh::Mesh(int rank, std::uint32_t timeout_ms, std::vector<FileDescriptor> peers)
@@ -63,8 +72,21 @@ std::optional<int> Mesh::lost_peer() const {
   for (const auto& peer : peers_) sockets.push_back({peer.get(), POLLRDHUP, 0});
   wait(sockets, 0);
   for (int peer = 0; peer < size(); ++peer)
-    if (sockets[peer].revents != 0) return peer;
+    if ((sockets[peer].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 && !has_left(peers_[peer])) return peer;
   return std::nullopt;
+}
+
+std::uint32_t Mesh::left_peers() const {
+  std::uint32_t left = 0;
+  for (int peer = 0; peer < size(); ++peer)
+    if (peers_[peer] && has_left(peers_[peer])) left |= 1u << peer;
+  return left;
+}
+
+void Mesh::leave() const {
+  const auto farewell = make_farewell(ErrorCode::peer_lost, fmt::format("rank {} has left", rank_));
+  for (const auto& peer : peers_)
+    if (peer) (void)send_message(peer, farewell);
 }
 
 // Sending and receiving go on side by side, so that full sockets cannot make two ranks wait for each other.

@@ -40,8 +40,12 @@ class Mesh {
   /// Collective.
   void barrier();
 
-  /// A rank whose process is gone or that has left, if any. Does not block.
+  /// Tells the peers that this rank goes in good order: they will find it among `left_peers`, not as a `lost_peer`.
+  void leave() const;
+  /// A rank whose process is gone without a farewell, if any. Does not block.
   std::optional<int> lost_peer() const;
+  /// The ranks that have said farewell, a bit each. Does not block.
+  std::uint32_t left_peers() const;
 
  private:
   /// One rank's frame of a round.

@@ -44,9 +44,13 @@ refused() {
 planted_instruction() { refused "$1" "$good_load" "$good_store" "$2"; }
 
 checked "$good_load" "$good_store" 'ld.relaxed.sys.global.u32 %r1, [%rd1];  // atom.sys' || { echo "a kernel without fault is refused"; failures=1; }
+for own in 'ld.acquire.cta.shared.u32 %r1, [%r2];' 'st.release.cta.shared::cta.u32 [%r2], %r1;' 'atom.add.relaxed.cta.shared.u32 %r1, [%r2], 1;'; do
+  checked "$good_load" "$good_store" "$own" || { echo "shared memory is refused: $own"; failures=1; }
+done
 planted_instruction 'read-modify-write at system scope' 'atom.add.acq_rel.sys.global.u32 %r1, [%rd1], 1;'
 planted_instruction 'read-modify-write at system scope' '@%p2 red.release.sys.global.add.u32 [%rd1], 1;'
 planted_instruction 'read-modify-write at system scope' 'atom.sys.global.cas.b32 %r1, [%rd1], 1, 2;'
+planted_instruction 'below the scope of the GPU' 'atom.add.acq_rel.cta.global.u32 %r1, [%rd1], 1;'
 planted_instruction 'volatile instead of a verb' 'ld.volatile.global.u32 %r1, [%rd1];'
 planted_instruction 'read-only cache' 'ld.global.nc.v4.u32 {%r1,%r2,%r3,%r4}, [%rd1];'
 planted_instruction 'read-only cache' 'ld.global.nc.L1::no_allocate.u32 %r1, [%rd1];'
@@ -54,6 +58,8 @@ planted_instruction 'system-wide fence' 'fence.acq_rel.sys;'
 planted_instruction 'system-wide fence' 'membar.sys;'
 planted_instruction 'below system scope' 'st.release.gpu.global.u32 [%rd1], %r1;'
 planted_instruction 'below system scope' 'ld.relaxed.cta.global.u32 %r1, [%rd1];'
+planted_instruction 'below system scope' 'ld.acquire.cta.global.u32 %r1, [%rd1];'
+planted_instruction 'below system scope' 'st.release.cta.u32 [%rd1], %r1;'
 planted_instruction 'not one word' 'st.release.sys.global.u8 [%rd1], %r1;'
 planted_instruction 'neither a pack' 'st.relaxed.sys.global.u16 [%rd1], %rs1;'
 planted_instruction 'neither a pack' 'ld.relaxed.sys.global.v2.u32 {%r1,%r2}, [%rd1];'
@@ -69,6 +75,9 @@ for text in '    16 bytes stack frame, 24 bytes spill stores, 20 bytes spill loa
   planted=$((planted + 1))
   if report "$text" >/dev/null; then echo "not refused: $text"; failures=1; fi
 done
+# What was not kept is not taken for faultless.
+if "$here/ptx_lint.sh" "$folder/absent.cu.o" >/dev/null; then echo "an object without PTX is accepted"; failures=1; fi
+if "$here/ptx_lint.sh" >/dev/null; then echo "no object at all is accepted"; failures=1; fi
 if awk -f "$here/ptx_rules.awk" </dev/null >/dev/null; then echo "an empty file is accepted"; failures=1; fi
 [ $failures = 0 ] && echo "$planted planted faults were refused"
 exit $failures

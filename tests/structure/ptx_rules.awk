@@ -2,7 +2,8 @@
 # wrong` and exits with 1 if anything is.
 #
 # Memory that another rank reads or writes is touched through the verbs of src/base/atomics.hpp only. In PTX these are: packs,
-# 16 bytes wide, relaxed at system scope; words of 32 or 64 bits, relaxed, released or acquired at system scope.
+# 16 bytes wide, relaxed at system scope; words of 32 or 64 bits, relaxed, released or acquired at system scope. Shared memory is
+# a block's own and takes any scope; what the blocks of one rank count together is atomic at the scope of its GPU.
 
 function wrong(text) {
   printf "%s:%d: %s: %s\n", FILENAME, FNR, text, $0
@@ -29,10 +30,11 @@ function close_kernel() {
 }
 /^\.local / || /^(ld|st)\.local\./ { wrong("local memory in a kernel") }
 /^(atom|red|multimem)\.(.*\.)?sys\./ { wrong("a read-modify-write at system scope, which PCIe does not have") }
+/^(atom|red)\..*cta\./ && !/\.shared/ { wrong("a read-modify-write of global memory below the scope of the GPU") }
 /^(ld|st)\.volatile/ { wrong("volatile instead of a verb") }
 /^ld\..*\.nc[. ]/ { wrong("a load through the read-only cache, which never sees what a peer writes") }
 /^(fence|membar)\..*sys/ { wrong("a system-wide fence instead of release and acquire") }
-/^(ld|st)\.(relaxed|acquire|release)\./ && !/\.sys\./ { wrong("an ordered access below system scope") }
+/^(ld|st)\.(relaxed|acquire|release)\./ && !/\.sys\./ && !/\.shared/ { wrong("an ordered access below system scope") }
 /^(ld|st)\.(acquire|release)\.sys\./ && !/\.sys\.(global\.)?[bu](32|64)[ \t]/ { wrong("a flag that is not one word of 32 or 64 bits") }
 /^(ld|st)\.relaxed\.sys\./ && !/\.sys\.(global\.)?(v4\.)?[bu]32[ \t]/ && !/\.sys\.(global\.)?[bu]64[ \t]/ {
   wrong("neither a pack of 16 bytes nor one word of 32 or 64 bits")

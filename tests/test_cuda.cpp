@@ -1,0 +1,299 @@
+// What only GPUs have: streams, graphs, memory of several origins. Every test runs on as many GPUs as there are and shares
+// them among its ranks if they are few.
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/cuda.hpp"
+#include "soak_kernels.hpp"
+#include "test.hpp"
+#include "trial.hpp"
+
+using namespace collectives;
+
+namespace {
+
+std::vector<int> devices_for(int ranks) {
+  const int gpus = cuda_device_count();
+  std::vector<int> devices;
+  for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
+  return devices;
+}
+
+void put(Ranks& ranks, const Trial& trial) {
+  for (int rank = 0; rank < ranks.size(); ++rank) ranks.in[static_cast<std::size_t>(rank)].write(operand_bytes(trial, rank, trial.count));
+}
+
+std::size_t wrong_ranks(Ranks& ranks, const Trial& trial) {
+  const auto expected = expected_bytes(trial, ranks.size(), trial.count);
+  std::size_t wrong = 0;
+  for (const RankMemory& out : ranks.out) wrong += out.read(expected.size()) != expected;
+  return wrong;
+}
+
+void call(Ranks& ranks, int rank, const Trial& trial, Stream stream) {
+  const auto r = static_cast<std::size_t>(rank);
+  ranks.communicators[r].all_reduce({ranks.in[r].data(), trial.count, trial.type}, {ranks.out[r].data(), trial.count, trial.type}, trial.op, stream);
+}
+
+void call_all(Ranks& ranks, const Trial& trial) {
+  for (int rank = 0; rank < ranks.size(); ++rank) call(ranks, rank, trial, ranks.stream(rank));
+}
+
+void synchronize_all(Ranks& ranks) {
+  for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
+}
+
+/// A graph a rank of what `body(rank)` enqueues on its stream.
+template <typename Body>
+std::vector<cudaGraphExec_t> capture(Ranks& ranks, Body body) {
+  std::vector<cudaGraphExec_t> graphs;
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const DeviceScope scope(ranks.communicators[static_cast<std::size_t>(rank)].device());
+    cuda_check(cudaStreamBeginCapture(ranks.stream(rank), cudaStreamCaptureModeGlobal));
+    body(rank);
+    cudaGraph_t graph = nullptr;
+    cuda_check(cudaStreamEndCapture(ranks.stream(rank), &graph));
+    cuda_check(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0));
+    cuda_check(cudaGraphDestroy(graph));
+  }
+  return graphs;
+}
+
+void replay(Ranks& ranks, const std::vector<cudaGraphExec_t>& graphs) {
+  for (int rank = 0; rank < ranks.size(); ++rank) cuda_check(cudaGraphLaunch(graphs[static_cast<std::size_t>(rank)], ranks.stream(rank)));
+}
+
+void forget(const std::vector<cudaGraphExec_t>& graphs) {
+  for (cudaGraphExec_t graph : graphs) cuda_check(cudaGraphExecDestroy(graph));
+}
+
+Options short_deadline() {
+  Options options;
+  options.timeout_ms = 300;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("captured calls replay with new data any number of times, mixed with eager ones", "[gpu][graph]") {
+  const int count = GENERATE(2, 4);
+  const std::size_t elements = GENERATE(1u, 1031u, 300'001u, 9'000'000u);
+  Ranks ranks(devices_for(count), {}, elements * 2 + 64);
+  Trial trial{DataType::bfloat16, ReduceOp::sum, elements, false, 0, 1};
+  const auto graphs = capture(ranks, [&](int rank) {
+    for (int repeat = 0; repeat < 3; ++repeat) call(ranks, rank, trial, ranks.stream(rank));
+  });
+  for (trial.seed = 2; trial.seed < 22; ++trial.seed) {
+    CAPTURE(count, elements, trial.seed);
+    put(ranks, trial);
+    trial.seed % 3 == 0 ? call_all(ranks, trial) : replay(ranks, graphs);
+    synchronize_all(ranks);
+    REQUIRE(wrong_ranks(ranks, trial) == 0);
+  }
+  forget(graphs);
+}
+
+TEST_CASE("calls on two streams of one communicator come out in the order they were made", "[gpu][stream]") {
+  Ranks ranks(devices_for(2), {}, 8 << 20);
+  Ranks other(devices_for(2), {}, 8 << 20);  // its streams and its outputs serve for the second call
+  const Trial trial{DataType::float32, ReduceOp::sum, 1 << 20, false, 0, 7};
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    put(ranks, trial);
+    for (int rank = 0; rank < 2; ++rank) call(ranks, rank, trial, ranks.stream(rank));
+    for (int rank = 0; rank < 2; ++rank) {
+      const auto r = static_cast<std::size_t>(rank);
+      ranks.communicators[r].all_reduce({ranks.out[r].data(), trial.count, trial.type}, {other.out[r].data(), trial.count, trial.type}, ReduceOp::max,
+                                        other.stream(rank));
+    }
+    for (int rank = 0; rank < 2; ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(other.stream(rank));
+    REQUIRE(wrong_ranks(other, trial) == 0);  // the maximum of equal sums is the sum, if the first call was done
+  }
+}
+
+TEST_CASE("buffers of any origin will do", "[gpu][origin]") {
+  Ranks ranks(devices_for(2), {}, 64);
+  const Trial trial{DataType::float16, ReduceOp::sum, 100'003, true, 0, 3};
+  const std::size_t bytes = trial.count * 2;
+  std::vector<void*> buffers;
+  for (int rank = 0; rank < 2; ++rank) {
+    const DeviceScope scope(ranks.communicators[static_cast<std::size_t>(rank)].device());
+    void* buffer = nullptr;
+    cuda_check(cudaMallocAsync(&buffer, bytes + 6, ranks.stream(rank)));  // a stream-ordered pool: virtual memory peers do not map
+    cuda_check(cudaStreamSynchronize(ranks.stream(rank)));
+    buffers.push_back(buffer);
+    const auto data = operand_bytes(trial, rank, trial.count);
+    cuda_check(cudaMemcpy(static_cast<std::byte*>(buffer) + 6, data.data(), bytes, cudaMemcpyHostToDevice));
+  }
+  for (int rank = 0; rank < 2; ++rank) {
+    void* inside = static_cast<std::byte*>(buffers[static_cast<std::size_t>(rank)]) + 6;
+    ranks.communicators[static_cast<std::size_t>(rank)].all_reduce({inside, trial.count, trial.type}, {inside, trial.count, trial.type}, trial.op, ranks.stream(rank));
+  }
+  synchronize_all(ranks);
+  const auto expected = expected_bytes(trial, 2, trial.count);
+  for (int rank = 0; rank < 2; ++rank) {
+    const DeviceScope scope(ranks.communicators[static_cast<std::size_t>(rank)].device());
+    std::vector<std::byte> found(bytes);
+    cuda_check(cudaMemcpy(found.data(), static_cast<std::byte*>(buffers[static_cast<std::size_t>(rank)]) + 6, bytes, cudaMemcpyDeviceToHost));
+    CHECK(found == expected);
+    cuda_check(cudaFreeAsync(buffers[static_cast<std::size_t>(rank)], ranks.stream(rank)));
+    cuda_check(cudaStreamSynchronize(ranks.stream(rank)));
+  }
+}
+
+TEST_CASE("bad operands are refused before anything is enqueued, and the communicator stays usable", "[gpu][errors]") {
+  Ranks ranks(devices_for(2), {}, 4096);
+  Communicator& first = ranks.communicators[0];
+  std::byte* in = ranks.in[0].data();
+  std::byte* out = ranks.out[0].data();
+  std::vector<float> host(64);
+  const auto refused = [&](ConstBuffer from, Buffer to, ReduceOp op, const std::string& says) {
+    CHECK_THROWS_WITH(first.all_reduce(from, to, op, ranks.stream(0)), ContainsSubstring(says));
+  };
+  const DataType type = DataType::float32;
+  refused({nullptr, 8, type}, {out, 8, type}, ReduceOp::sum, "in is null: expected memory of CUDA device");
+  refused({host.data(), 8, type}, {out, 8, type}, ReduceOp::sum, "in is host memory: expected memory of CUDA device");
+  refused({in, 8, type}, {host.data(), 8, type}, ReduceOp::sum, "out is host memory");
+  refused({in + 2, 8, type}, {out, 8, type}, ReduceOp::sum, "aligned to the 4 bytes of a float");
+  refused({in, 8, type}, {in + 16, 8, type}, ReduceOp::sum, "in and out overlap");
+  refused({in, 8, type}, {out, 9, type}, ReduceOp::sum, "in has 8 elements and out 9");
+  refused({in, 8, static_cast<DataType>(99)}, {out, 8, static_cast<DataType>(99)}, ReduceOp::sum, "type 99 is unknown");
+  refused({in, 8, type}, {out, 8, type}, static_cast<ReduceOp>(17), "operation 17 is unknown");
+  if (cuda_device_count() > 1) refused({ranks.in[1].data(), 8, type}, {out, 8, type}, ReduceOp::sum, "in is on CUDA device 1: expected device 0");
+  cuda_check(cudaStreamBeginCapture(ranks.stream(0), cudaStreamCaptureModeGlobal));
+  CHECK_THROWS_WITH(first.synchronize(ranks.stream(0)), ContainsSubstring("being captured"));
+  cudaGraph_t graph = nullptr;
+  cuda_check(cudaStreamEndCapture(ranks.stream(0), &graph));
+  cuda_check(cudaGraphDestroy(graph));
+  CHECK(mismatches(ranks, {DataType::float32, ReduceOp::sum, 500, false, 0, 5}) == 0);
+  CHECK_THROWS_WITH(Communicator::create_local({0, cuda_device_count()}), ContainsSubstring("expected 0 to"));
+}
+
+TEST_CASE("a rank that never calls is named when the deadline has passed", "[gpu][failure]") {
+  Ranks ranks(devices_for(3), short_deadline(), 4096);
+  const Trial trial{DataType::float32, ReduceOp::sum, 100, false, 0, 1};
+  put(ranks, trial);
+  call(ranks, 0, trial, ranks.stream(0));
+  call(ranks, 2, trial, ranks.stream(2));
+  for (const std::size_t rank : {0u, 2u}) {
+    CHECK_THROWS_WITH(ranks.communicators[rank].synchronize(ranks.stream(static_cast<int>(rank))), ContainsSubstring("rank 1"));
+    CHECK_THROWS_AS(call(ranks, static_cast<int>(rank), trial, ranks.stream(static_cast<int>(rank))), Error);
+  }
+}
+
+TEST_CASE("different calls are a mismatch on the ranks that made them", "[gpu][failure]") {
+  struct Deviation {
+    DataType type;
+    ReduceOp op;
+    std::size_t count;
+  };
+  const auto deviation = GENERATE(Deviation{DataType::float32, ReduceOp::sum, 99}, Deviation{DataType::bfloat16, ReduceOp::sum, 100},
+                                  Deviation{DataType::float32, ReduceOp::max, 100}, Deviation{DataType::int32, ReduceOp::sum, 100},
+                                  Deviation{DataType::float32, ReduceOp::sum, 2'000'000});
+  CAPTURE(name_of(deviation.type), name_of(deviation.op), deviation.count);
+  Ranks ranks(devices_for(2), short_deadline(), 8 << 20);
+  call(ranks, 0, {DataType::float32, ReduceOp::sum, 100}, ranks.stream(0));
+  call(ranks, 1, {deviation.type, deviation.op, deviation.count}, ranks.stream(1));
+  for (int rank = 0; rank < 2; ++rank)
+    CHECK_THROWS_WITH(ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank)),
+                      ContainsSubstring("rank " + std::to_string(1 - rank)) && ContainsSubstring("different call"));
+}
+
+TEST_CASE("abort ends the running calls of all ranks", "[gpu][failure]") {
+  Ranks ranks(devices_for(3), {}, 4096);
+  const Trial trial{DataType::float32, ReduceOp::sum, 100, false, 0, 1};
+  call(ranks, 0, trial, ranks.stream(0));
+  call(ranks, 1, trial, ranks.stream(1));
+  ranks.communicators[0].abort();
+  CHECK_THROWS_WITH(ranks.communicators[0].synchronize(ranks.stream(0)), ContainsSubstring("abort"));
+  CHECK_THROWS_WITH(ranks.communicators[1].synchronize(ranks.stream(1)), ContainsSubstring("rank 0 reports that it aborted"));
+}
+
+TEST_CASE("barrier waits for every rank", "[gpu][barrier]") {
+  Ranks ranks(devices_for(2), short_deadline(), 4096);
+  for (int rank = 0; rank < 2; ++rank) ranks.communicators[static_cast<std::size_t>(rank)].barrier(ranks.stream(rank));
+  synchronize_all(ranks);
+  ranks.communicators[0].barrier(ranks.stream(0));
+  CHECK_THROWS_WITH(ranks.communicators[0].synchronize(ranks.stream(0)), ContainsSubstring("rank 1 did not come"));
+}
+
+TEST_CASE("without peer access the ranks meet in pinned host memory", "[gpu][pinned]") {
+  ::setenv("COLLECTIVES_P2P", "off", 1);
+  {
+    Ranks ranks(devices_for(3), {}, 4 << 20);
+    for (const std::size_t count : {1u, 1031u, 70'001u, 900'000u})
+      for (const DataType type : {DataType::bfloat16, DataType::int32}) {
+        CAPTURE(count, name_of(type));
+        CHECK(mismatches(ranks, {type, ReduceOp::sum, count, false, 0, count}) == 0);
+      }
+  }
+  ::unsetenv("COLLECTIVES_P2P");
+}
+
+TEST_CASE("counts beyond 2^31 elements", "[gpu][.slow]") {
+  const std::size_t count = (std::size_t{1} << 31) + 5;
+  std::vector<Communicator> ranks = Communicator::create_local(devices_for(2));
+  std::vector<RankMemory> buffers;
+  for (const Communicator& rank : ranks) {
+    const DeviceScope scope(rank.device());
+    cuda_check(cudaMemset(buffers.emplace_back(Backend::cuda, rank.device(), count).data(), rank.rank() + 1, count));
+    cuda_check(cudaDeviceSynchronize());
+  }
+  for (std::size_t rank = 0; rank < 2; ++rank)
+    ranks[rank].all_reduce({buffers[rank].data(), count, DataType::int8}, {buffers[rank].data(), count, DataType::int8}, ReduceOp::sum);
+  for (Communicator& rank : ranks) rank.synchronize();
+  for (const RankMemory& buffer : buffers) {
+    const auto bytes = buffer.read(count);
+    CHECK(std::count(bytes.begin(), bytes.end(), std::byte{3}) == static_cast<std::ptrdiff_t>(count));
+  }
+}
+
+TEST_CASE("back-to-back calls with data that change per call, across both wraps of the epoch", "[gpu][.soak]") {
+  constexpr std::size_t sizes[] = {1, 4096, 257, 1031, 20'000, 4096, 8, 140'000, 16'384, 3};
+  constexpr int rounds = 5;
+  const char* wanted = std::getenv("SOAK_CALLS");
+  const std::size_t calls = wanted ? std::strtoull(wanted, nullptr, 10) : 20'000;
+  const int count = std::max(2, cuda_device_count());
+  for (const std::uint32_t first : {0x7fffffffu - 5000u, 0xffffffffu - 5000u}) {
+    Options options;
+    options.first_epoch = first;
+    Ranks ranks(devices_for(count), options, 140'000 * sizeof(float));
+    std::vector<SoakSide> sides;
+    for (int rank = 0; rank < count; ++rank) {
+      const DeviceScope scope(ranks.communicators[static_cast<std::size_t>(rank)].device());
+      void* counters = nullptr;
+      cuda_check(cudaMalloc(&counters, 16));
+      cuda_check(cudaMemset(counters, 0, 16));
+      sides.push_back({reinterpret_cast<float*>(ranks.in[static_cast<std::size_t>(rank)].data()),
+                       reinterpret_cast<float*>(ranks.out[static_cast<std::size_t>(rank)].data()), static_cast<std::uint32_t*>(counters),
+                       static_cast<unsigned long long*>(counters) + 1, rank, count});
+    }
+    const auto graphs = capture(ranks, [&](int rank) {
+      for (int round = 0; round < rounds; ++round)
+        for (const std::size_t size : sizes) {
+          launch_soak_fill(sides[static_cast<std::size_t>(rank)], size, ranks.stream(rank));
+          call(ranks, rank, {DataType::float32, ReduceOp::sum, size}, ranks.stream(rank));
+          launch_soak_check(sides[static_cast<std::size_t>(rank)], size, ranks.stream(rank));
+        }
+    });
+    const std::size_t per_replay = rounds * std::size(sizes);
+    for (std::size_t done = 0; done < calls / 2; done += per_replay) {
+      replay(ranks, graphs);
+      if (done / per_replay % 16 == 15) synchronize_all(ranks);
+    }
+    synchronize_all(ranks);
+    unsigned long long checked = 0, wrong = 0;
+    for (const SoakSide& side : sides) {
+      unsigned long long counters[2];
+      cuda_check(cudaMemcpy(counters, side.call, 16, cudaMemcpyDeviceToHost));
+      checked += static_cast<std::uint32_t>(counters[0]);
+      wrong += counters[1];
+      cuda_check(cudaFree(side.call));
+    }
+    forget(graphs);
+    WARN(count << " ranks from epoch " << first << ": " << checked / static_cast<unsigned long long>(count) << " calls, " << wrong << " elements wrong");
+    CHECK(checked >= calls / 2 * static_cast<std::size_t>(count));
+    CHECK(wrong == 0);
+  }
+}
