@@ -2,6 +2,7 @@
 
 #include <collectives/types.hpp>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "base/atomics.hpp"
@@ -11,12 +12,23 @@
 // rounded once.
 namespace collectives::kernels {
 
-/// What elements of T are accumulated in: fp32 for floats of up to 32 bits, fp64, integers of the same width.
+template <typename T>
+inline constexpr T canonical_nan = std::numeric_limits<T>::quiet_NaN();
+
+/// What elements of T are accumulated in: fp32 for floats of up to 32 bits, fp64, integers of the same width. Every NaN comes
+/// out as the one canonical NaN of its type: a CPU passes on the payload of the first of two, and a compiler may swap them in
+/// one of the places where the same sum is written, so that two ranks would differ.
 template <typename T>
 struct Element {
   using Accumulator = T;
   static COLLECTIVES_HOST_DEVICE T widen(T value) { return value; }
-  static COLLECTIVES_HOST_DEVICE T narrow(T value) { return value; }
+  static COLLECTIVES_HOST_DEVICE T narrow(T value) {
+    if constexpr (std::is_floating_point_v<T>) {
+      return value == value ? value : canonical_nan<T>;
+    } else {
+      return value;
+    }
+  }
 };
 template <>
 struct Element<Half> {
