@@ -202,7 +202,7 @@ void try_random(Ranks& ranks, AlgorithmChoice choice, std::size_t count, std::ui
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("random sums are within the derived bound, the same on every rank and every run", "[comm][host][numeric]", float, double, Half, BFloat16) {
+TEMPLATE_TEST_CASE("random sums are within the derived bound, the same on every rank and every run", "[comm][host][numeric][heavy]", float, double, Half, BFloat16) {
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   Tally tally;
   std::uint64_t seed = 0;
@@ -221,7 +221,7 @@ TEMPLATE_TEST_CASE("random sums are within the derived bound, the same on every 
   CHECK(tally.beyond_bound + tally.other_bits + tally.torn + tally.unrepeated == 0);
 }
 
-TEST_CASE("a row's bits do not depend on the size of the message it is in, with direct algorithms", "[comm][host][numeric]") {
+TEST_CASE("a row's bits do not depend on the size of the message it is in, with direct algorithms", "[comm][host][numeric][heavy]") {
   const auto choice = GENERATE(AlgorithmChoice{Algorithm::one_shot}, AlgorithmChoice{Algorithm::two_shot});
   Options options = forced(choice, Wire::sentinel, 4);
   Ranks ranks(counted(4), options, 4 << 20);
@@ -268,7 +268,7 @@ double combined(ReduceOp op, double a, double b) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("special values keep their meaning, and no NaN is mistaken for an empty slot", "[comm][host][numeric]", float, double, Half, BFloat16) {
+TEMPLATE_TEST_CASE("special values keep their meaning, and no NaN is mistaken for an empty slot", "[comm][host][numeric][heavy]", float, double, Half, BFloat16) {
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   const auto op = GENERATE(ReduceOp::sum, ReduceOp::prod, ReduceOp::min, ReduceOp::max, ReduceOp::avg);
   const auto bits = special_bits<TestType>();
@@ -313,7 +313,7 @@ TEMPLATE_TEST_CASE("special values keep their meaning, and no NaN is mistaken fo
   if (op == ReduceOp::avg) WARN(pairs << " combinations of special values in " << name_of(Format<TestType>::type) << " over " << name_of(wire) << " for each operation");
 }
 
-TEST_CASE("messages of nothing but the empty slot's own pattern arrive", "[comm][host][numeric]") {
+TEST_CASE("messages of nothing but the empty slot's own pattern arrive", "[comm][host][numeric][heavy]") {
   const auto type = GENERATE(DataType::float32, DataType::float16, DataType::bfloat16);
   for (const AlgorithmChoice choice : algorithms) {
     Ranks ranks(counted(3), forced(choice, Wire::sentinel, 3), 128 << 10);
@@ -342,7 +342,7 @@ TEST_CASE("messages of nothing but the empty slot's own pattern arrive", "[comm]
   }
 }
 
-TEMPLATE_TEST_CASE("integers wrap, and averages truncate toward zero", "[comm][host][numeric]", std::int8_t, std::uint8_t, std::int32_t, std::uint32_t, std::int64_t, std::uint64_t) {
+TEMPLATE_TEST_CASE("integers wrap, and averages truncate toward zero", "[comm][host][numeric][heavy]", std::int8_t, std::uint8_t, std::int32_t, std::uint32_t, std::int64_t, std::uint64_t) {
   using T = TestType;
   using U = std::make_unsigned_t<T>;
   const int width = sizeof(T) == 1 ? 0 : sizeof(T) == 4 ? 1 : 2;
@@ -381,7 +381,7 @@ double rounded_to(double value, int mantissa_bits, int least_exponent, double la
 
 }  // namespace
 
-TEST_CASE("every half and every bfloat16 survives the way to float and back", "[comm][kernels][numeric]") {
+TEST_CASE("every half and every bfloat16 survives the way to float and back", "[comm][kernels][numeric][heavy]") {
   std::size_t wrong = 0, nans = 0;
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const Half half{static_cast<std::uint16_t>(bits)};
@@ -406,7 +406,7 @@ TEST_CASE("every half and every bfloat16 survives the way to float and back", "[
   CHECK(wrong == 0);
 }
 
-TEST_CASE("floats are rounded to the nearest half and bfloat16, ties to even", "[comm][kernels][numeric]") {
+TEST_CASE("floats are rounded to the nearest half and bfloat16, ties to even", "[comm][kernels][numeric][heavy]") {
   std::size_t wrong = 0, tried = 0;
   const auto check = [&](std::uint32_t bits) {
     const float value = std::bit_cast<float>(bits);
