@@ -103,9 +103,7 @@ Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settin
     fabric = backend == Backend::host ? host_fabric(ranks) : fabric_of(detect_machine(), devices);
   }
   fabric.backend = backend;
-  for (int from = 0; from < ranks; ++from)
-    for (int to = 0; to < ranks; ++to)
-      if (settings.p2p.refuses(from, to)) fabric.links[static_cast<std::size_t>(from * ranks + to)].direct = false;
+  apply_peer_policy(fabric, [&](int a, int b) { return settings.p2p.refuses(a, b); });
   return fabric;
 }
 

@@ -64,7 +64,7 @@ bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operati
 }
 
 /// `share` packs in as few tiles as `largest` allows, of about equal size. Whole warps: a row that begins amid a line of the
-/// cache costs a tenth of a large message's bandwidth.
+/// cache cost 256 MB on 4 H200 6 % (1269 us against 1199).
 std::size_t even_tile(std::size_t share, std::size_t largest) {
   constexpr std::size_t warp = 32;
   const std::size_t tile = divide_up(share, divide_up(share, largest));
