@@ -2,19 +2,29 @@
 // over ranks are unrolled takes 3.2 us.
 #include "kernels/direct.hpp"
 
+#include <algorithm>
+
 #include "base/cuda.hpp"
 #include "base/require.hpp"
-#include "kernels/direct_body.cuh"
+#include "kernels/direct_once.cuh"
+#include "kernels/direct_streamed.cuh"
 
 namespace collectives::kernels {
 namespace {
 
+constexpr int most_streaming_threads = 480;  // more would not leave each the registers it needs
+
 template <typename T, int N, bool two_shot>
-__global__ void __launch_bounds__(512, 1) direct_kernel(const __grid_constant__ DirectArgs args) {
+__global__ void __launch_bounds__(544, 1) direct_once(const __grid_constant__ DirectArgs args) {
+  DirectOnce<T, N, two_shot>(args).run();
+}
+
+template <typename T, int N, bool two_shot>
+__global__ void __launch_bounds__(most_streaming_threads + 32, 1) direct_streamed(const __grid_constant__ DirectArgs args) {
   __shared__ std::uint32_t progress[16];
   if (threadIdx.x < 16) progress[threadIdx.x] = 0;
   // Seen by all before first use: the barrier after the first pushes comes between.
-  Direct<T, SumOnly, N, two_shot>(args, progress).run();
+  DirectStreamed<T, N, two_shot>(args, progress).run();
 }
 
 template <typename Call>
@@ -41,10 +51,16 @@ void with_ranks(int ranks, Call call) {
   }
 }
 
+// Which of the two kernels runs is each rank's own business: its peers see the same packs in the same slots.
 template <bool two_shot>
 void launch(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream) {
+  // A wide call may have one tile too, where a small pool's half does not hold it.
+  const bool once = args.plain && !args.wide && args.tiles == 1 && args.tile_packs <= static_cast<std::uint32_t>(threads);
   with_type(type, [&]<typename T>() {
-    with_ranks(args.ranks, [&]<int N>() { direct_kernel<T, N, two_shot><<<blocks, threads + 32, 0, stream>>>(args); });
+    with_ranks(args.ranks, [&]<int N>() {
+      const auto kernel = once ? direct_once<T, N, two_shot> : direct_streamed<T, N, two_shot>;
+      kernel<<<blocks, (once ? threads : std::min(threads, most_streaming_threads)) + 32, 0, stream>>>(args);
+    });
   });
   cuda_check(cudaGetLastError());
 }
@@ -60,13 +76,14 @@ void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int thre
 
 void preload_direct(int ranks) {
   if (ranks > max_direct_ranks) return;
-  const auto load = [&]<typename T, int N>() {
+  const auto load = [](auto... kernels) {
     cudaFuncAttributes attributes{};
-    cuda_check(cudaFuncGetAttributes(&attributes, direct_kernel<T, N, false>));
-    cuda_check(cudaFuncGetAttributes(&attributes, direct_kernel<T, N, true>));
+    (cuda_check(cudaFuncGetAttributes(&attributes, kernels)), ...);
   };
   for (const auto type : {DataType::float32, DataType::float16, DataType::bfloat16})
-    with_type(type, [&]<typename T>() { with_ranks(ranks, [&]<int N>() { load.template operator()<T, N>(); }); });
+    with_type(type, [&]<typename T>() {
+      with_ranks(ranks, [&]<int N>() { load(direct_once<T, N, false>, direct_once<T, N, true>, direct_streamed<T, N, false>, direct_streamed<T, N, true>); });
+    });
 }
 
 }  // namespace collectives::kernels

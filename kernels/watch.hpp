@@ -107,11 +107,16 @@ class Watch {
   }
 
   /// Tells a peer what this call is, and that this rank has finished the call before.
-  COLLECTIVES_HOST_DEVICE void announce(int rank) const {
-    signal(&control(rank).headers[epoch() & 1u][place_.call->rank], mark(epoch(), place_.call->fingerprint));
-  }
+  COLLECTIVES_HOST_DEVICE void announce(int rank) const { signal(header_at(rank), own_header()); }
+
+  /// The same without a fence, which costs a small call up to 0.8 us of its 3. Only between pools in device memory: what this
+  /// rank read and cleared of its own pool in the call before was done in that memory when the kernel of that call ended.
+  COLLECTIVES_HOST_DEVICE void announce_unfenced(int rank) const { signal_relaxed(header_at(rank), own_header()); }
 
  private:
+  COLLECTIVES_HOST_DEVICE Mark* header_at(int rank) const { return &control(rank).headers[epoch() & 1u][place_.call->rank]; }
+  COLLECTIVES_HOST_DEVICE Mark own_header() const { return mark(epoch(), place_.call->fingerprint); }
+
 #if defined(__CUDACC__)
   static constexpr std::uint32_t look_up_every = 4096;  // about a millisecond of polling
 #else

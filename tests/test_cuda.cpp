@@ -125,6 +125,7 @@ TEST_CASE("buffers of any origin will do", "[gpu][origin]") {
     buffers.push_back(buffer);
     const auto data = operand_bytes(trial, rank, trial.count);
     cuda_check(cudaMemcpy(static_cast<std::byte*>(buffer) + 6, data.data(), bytes, cudaMemcpyHostToDevice));
+    cuda_check(cudaStreamSynchronize(nullptr));
   }
   for (int rank = 0; rank < 2; ++rank) {
     void* inside = static_cast<std::byte*>(buffers[static_cast<std::size_t>(rank)]) + 6;

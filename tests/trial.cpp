@@ -101,7 +101,7 @@ std::vector<std::byte> expected_bytes(const Trial& trial, int ranks, std::size_t
   return bytes;
 }
 
-RankMemory::RankMemory(Backend backend, [[maybe_unused]] int device, std::size_t bytes) : backend_(backend), data_(nullptr, Free{backend}) {
+RankMemory::RankMemory(Backend backend, int device, std::size_t bytes) : backend_(backend), device_(device), data_(nullptr, Free{backend}) {
   if (backend == Backend::host) {
     data_.reset(new (std::align_val_t{256}) std::byte[bytes]);
     return;
@@ -124,7 +124,10 @@ void RankMemory::Free::operator()(std::byte* data) const {
 void RankMemory::write(const std::vector<std::byte>& bytes) {
   if (backend_ == Backend::host) return static_cast<void>(std::memcpy(data(), bytes.data(), bytes.size()));
 #if COLLECTIVES_HAS_CUDA
+  const DeviceScope scope(device_);
   cuda_check(cudaMemcpy(data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+  // From pageable memory it may return before all has arrived, and the ranks' streams do not wait for the null stream.
+  cuda_check(cudaStreamSynchronize(nullptr));
 #endif
 }
 

@@ -23,6 +23,7 @@ class RankMemory {
     void operator()(std::byte* data) const;
   };
   Backend backend_;
+  [[maybe_unused]] int device_;
   std::unique_ptr<std::byte, Free> data_;
 };
 

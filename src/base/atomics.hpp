@@ -134,14 +134,15 @@ COLLECTIVES_HOST_DEVICE Pack load_shared(const Pack* pack) {
   return value;
 }
 
-/// Adds one to a counter of this rank's own, ordered among this rank's blocks; returns what it held.
+/// Adds one to a counter of this rank's own and returns what it held. Orders nothing: it tells how many blocks have used
+/// what they read before, and a fence here would wait for all that the thread has sent to peers.
 COLLECTIVES_HOST_DEVICE std::uint32_t arrive_local(std::uint32_t* counter) {
 #if defined(__CUDA_ARCH__)
   std::uint32_t before;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+  asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
   return before;
 #else
-  return __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL);
+  return __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED);
 #endif
 }
 

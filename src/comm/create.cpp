@@ -196,6 +196,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
     require(connect(*world, context, PoolKind::pinned, settings), "the ranks can share neither device nor pinned host memory: see the warnings above", ErrorCode::unsupported);
   }
   RankPool& pool = world->pools[0];
+  context.pools_in_device_memory = is_device_memory(pool.pool->ticket().kind);
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
   // Nobody calls before every pool is ready and every kernel is loaded.
   mesh.barrier();

@@ -68,6 +68,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
                         .first_epoch = options.first_epoch,
                         .layout = layout};
+    context.pools_in_device_memory = is_device_memory(world->pools[0].pool->ticket().kind);
     for (std::size_t peer = 0; peer < world->pools.size(); ++peer) context.pools[peer] = world->pools[peer].pool->base();
     communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend)));
   }

@@ -81,7 +81,7 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
   std::byte* base = made.pool->base();
   std::byte* sentinels = base + layout.half(false, 0);
 #if COLLECTIVES_HAS_CUDA
-  if (kind == PoolKind::device || kind == PoolKind::device_legacy) {
+  if (is_device_memory(kind)) {
     const DeviceScope scope(device);
     cuda_check(cudaMemcpy(base, image.data(), image.size(), cudaMemcpyHostToDevice));
     cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.sentinel_bytes));

@@ -1,5 +1,7 @@
 #include "exec/arguments.hpp"
 
+#include <algorithm>
+
 #include "base/require.hpp"
 
 namespace collectives {
@@ -91,9 +93,41 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
   ensure(context_->ranks <= kernels::max_direct_ranks, "the direct kernels do not serve so many ranks");
-  for (int rank = 0; rank < context_->ranks; ++rank) direct_.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
   fill_call(direct_, call, plan, program);
+  fill_chunks(call, program.chunks);
+  fill_lanes(static_cast<std::uint32_t>(plan.blocks));
   return direct_;
+}
+
+void Arguments::fill_chunks(const Call& call, int chunks) {
+  const auto elements = static_cast<std::uint32_t>(sizeof(Pack) / size_of(call.type));
+  ensure(direct_.count / elements < UINT32_MAX - 1u, "a message for the direct kernels is less than 64 GB");
+  for (int k = 0; k < chunks; ++k) {
+    const auto c = static_cast<std::uint32_t>(chunks == 1 ? 0 : (context_->rank + k) % chunks);
+    const auto packs = static_cast<std::uint32_t>(direct_.chunk_packs);
+    direct_.chunk[k] = {c * packs + std::min(c, direct_.long_chunks), packs + (c < direct_.long_chunks)};
+  }
+  direct_.longest_chunk = static_cast<std::uint32_t>(direct_.chunk_packs) + (direct_.long_chunks != 0);
+  const auto whole = static_cast<std::uint32_t>(direct_.count / elements);
+  direct_.whole_in = direct_.in_aligned ? whole : 0;
+  direct_.whole_out = direct_.out_aligned ? whole : 0;
+  direct_.plain = direct_.in_aligned && direct_.out_aligned && direct_.count % elements == 0 && direct_.long_chunks == 0;
+}
+
+void Arguments::fill_lanes(std::uint32_t blocks) {
+  const int ranks = context_->ranks, own = context_->rank;
+  direct_.lane_packs = blocks * direct_.stages * direct_.tile_packs;
+  const auto lane = [&](int rank, int index) {
+    return reinterpret_cast<Pack*>(context_->pools[static_cast<std::size_t>(rank)]) + static_cast<std::size_t>(index) * direct_.lane_packs;
+  };
+  for (int k = 1; k < ranks; ++k) {
+    const int peer = (own + k) % ranks;
+    direct_.operands[k - 1] = lane(peer, own < peer ? own : own - 1);
+    direct_.chunks[k - 1] = lane(peer, 2 * (ranks - 1) - k);  // peer's peer ranks - k, behind the ranks - 1 lanes of operands
+  }
+  direct_.slots = lane(own, 0);
+  for (int rank = 0; rank < ranks; ++rank) direct_.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
+  direct_.in_device_memory = context_->pools_in_device_memory;
 }
 
 }  // namespace collectives

@@ -19,6 +19,8 @@ class Arguments {
 
  private:
   void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program) const;
+  void fill_chunks(const Call& call, int chunks);
+  void fill_lanes(std::uint32_t blocks);
   void fill_program(AlgorithmChoice choice, const Program& program);
 
   const RankContext* context_;

@@ -31,6 +31,7 @@ struct RankContext {
   std::uint64_t timeout_ns = 0;
   Epoch first_epoch = 0;
   kernels::Layout layout;
+  bool pools_in_device_memory = false;
   std::array<std::byte*, max_ranks> pools{};  ///< as this rank addresses them
   /// A rank whose process has gone without a word, if any; called now and then while waiting, as is the next.
   std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };

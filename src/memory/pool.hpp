@@ -19,6 +19,8 @@ enum class PoolKind : std::uint8_t {
   device_legacy  ///< cudaMalloc, exported by CUDA IPC, where the driver cannot do the former
 };
 
+constexpr bool is_device_memory(PoolKind kind) { return kind == PoolKind::device || kind == PoolKind::device_legacy; }
+
 /// What another process needs to map a pool, beside the descriptor: trivially copyable, sent over an authenticated socket.
 struct PoolTicket {
   PoolKind kind = PoolKind::host;

@@ -71,13 +71,27 @@ std::size_t even_tile(std::size_t share, std::size_t largest) {
   return tile < warp ? tile : divide_up(tile, warp) * warp;
 }
 
+/// One pack of a chunk for every thread, in blocks as large as cost nothing: the caller's kernels want the other multiprocessors.
+void shape_once(Plan& plan, std::size_t chunk_packs, int limit) {
+  constexpr std::size_t least_threads = 64, few_blocks = 16, many_threads = 256;
+  std::size_t threads = least_threads;
+  while (threads < many_threads && divide_up(chunk_packs, threads) > few_blocks) threads *= 2;
+  while (divide_up(chunk_packs, threads) > static_cast<std::size_t>(limit)) threads *= 2;
+  plan.threads = static_cast<int>(threads);
+  plan.blocks = static_cast<int>(divide_up(chunk_packs, threads));
+  plan.tile_bytes = threads * pack_bytes;
+  plan.stages = 1;
+}
+
 /// Grids as measured on 2, 3 and 4 H200 (perf/results). Small messages want every pack under way at once, on as many
 /// multiprocessors as there are; large ones one block on each, and tiles so large that an iteration's 2 us of latency, which
 /// nothing hides, are little beside its transfers. More than four tiles without credits only spread over more of the cache.
 void shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std::size_t slot_bytes) {
-  constexpr std::size_t large_tile = 960, medium_tile = 512, unhurried_tiles = 4;
-  const std::size_t threads = chunk_packs <= 64 * 64 ? 64 : chunk_packs <= 128 * 128 ? 128 : 256;
+  constexpr std::size_t most_threads_once = 512, large_tile = 960, medium_tile = 512, unhurried_tiles = 4;
   plan.direct = true;
+  const std::size_t once = static_cast<std::size_t>(limit) * most_threads_once;
+  if (chunk_packs <= once && static_cast<std::size_t>(lanes) * once * pack_bytes <= slot_bytes) return shape_once(plan, chunk_packs, limit);
+  const std::size_t threads = chunk_packs <= 64 * 64 ? 64 : chunk_packs <= 128 * 128 ? 128 : 256;
   plan.threads = static_cast<int>(threads);
   plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
   const std::size_t share = divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks));

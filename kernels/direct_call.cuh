@@ -1,0 +1,125 @@
+#pragma once
+
+#include "kernels/direct.hpp"
+#include "kernels/operand.hpp"
+#include "kernels/watch.hpp"
+#include "kernels/wire.hpp"
+
+// What the two ways of running a direct call share. Its phases: one-shot pushes its input to everyone, then reduces everyone's;
+// two-shot scatters each chunk to its owner, reduces its own chunk and pushes it to everyone, then gathers the other chunks.
+// Pack p of a chunk belongs to the same thread on every rank and in every phase: no barrier between phases, no fence.
+// One-shot sends (N-1) M, two-shot 2 (N-1)/N M a rank.
+//
+// Peers are counted from this rank on: peer k, from 1 to N-1, is rank + k modulo N, and chunk k is its chunk. While all ranks
+// send to their peers in this order and in step, no receiver is swamped. Operands wait for their sum in lanes in ascending
+// order of rank, without this rank's own; gathered chunks in lanes in the order of peers.
+//
+// The instructions of a small call come from memory, and nothing hides them: all addresses that the host can work out are
+// arguments.
+namespace collectives::kernels {
+
+template <typename T, int N, bool two_shot>
+class DirectCall {
+ protected:
+  using Wire = SentinelWire<T>;
+
+  __device__ explicit DirectCall(const DirectArgs& args) : args_(args), watch_(args, args.pools, NoRelief{}) {}
+
+  __device__ unsigned workers() const { return blockDim.x - 32; }
+  /// The last warp of a block moves no data. In block 0 it tells the peers what this call is and waits for what they say.
+  __device__ bool is_courier() const { return threadIdx.x >= workers(); }
+  __device__ int lane() const { return static_cast<int>(threadIdx.x) % 32; }
+  __device__ bool has_peer() const { return lane() < N && lane() != args_.rank; }
+
+  /// The word that says which call this is, and whether the one before was wide.
+  __device__ Mark next() const { return observe_relaxed(&watch_.control(args_.rank).next); }
+  __device__ void begin(Mark next, bool wide) {
+    watch_.begin(static_cast<Epoch>(next >> 32));
+    half_ = args_.layout.half(false, wide ? 0 : watch_.epoch()) / sizeof(Pack);
+  }
+
+  /// A call that uses slots of the call before, or the other way round: all must have finished that one.
+  __device__ void await_all(bool needed) {
+    if (!needed) return;
+    await_headers(args_, watch_.epoch());
+    __syncthreads();
+  }
+  __device__ void announce() {
+    if (!is_courier() || blockIdx.x != 0 || !has_peer()) return;
+    args_.in_device_memory ? watch_.announce_unfenced(lane()) : watch_.announce(lane());
+  }
+  /// By one warp; all may. A function of its own, so that a small call's code is one straight piece; what it finds wrong is
+  /// found again by whoever waits for what will not come.
+  static __device__ __noinline__ void await_headers(const DirectArgs& args, Epoch epoch) {
+    const int peer = static_cast<int>(threadIdx.x) % 32;
+    if (peer >= N || peer == args.rank) return;
+    Watch watch(args, args.pools, NoRelief{});
+    watch.begin(epoch);
+    watch.await_header(peer);
+  }
+
+  /// The last block to have read the epoch moves it on. Joins the block's threads after their first pushes, before any poll.
+  __device__ void advance_epoch(bool wide) {
+    __syncthreads();
+    if (threadIdx.x != workers()) return;
+    Control& mine = watch_.control(args_.rank);
+    const std::uint32_t before = gridDim.x == 1 ? 0 : arrive_local(&mine.arrived);
+    if (before + 1 != gridDim.x) return;
+    signal_relaxed(&mine.arrived, 0u);
+    signal_relaxed(&mine.next, mark(watch_.epoch() + 1, wide));
+  }
+
+  /// Where peer k finds the operands that this rank sends it, and where the chunks; `p` counts within a lane.
+  __device__ Pack* operands_at(int k, std::uint32_t p) const { return args_.operands[k - 1] + half_ + p; }
+  __device__ Pack* chunks_at(int k, std::uint32_t p) const { return args_.chunks[k - 1] + half_ + p; }
+  /// The same in this rank's own pool: operands by lane, from 0 to N-2; chunks by peer, from 1 to N-1.
+  __device__ Pack* operand_slot(int l, std::uint32_t p) const { return args_.slots + half_ + l * args_.lane_packs + p; }
+  __device__ Pack* chunk_slot(int k, std::uint32_t p) const { return operand_slot(N - 2 + k, p); }
+
+  static __device__ void clear(Pack* slot) { Wire::clear(slot); }
+
+  /// Polls count packs, all at once, until every word of those that `wanted(i)` has come.
+  template <int count, typename Slot, typename Wanted>
+  __device__ void poll(Pack (&pack)[count], Slot slot, Wanted wanted) {
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+      if (wanted(i)) pack[i] = Wire::load(slot(i));
+    for (bool all = false; !all;) {
+      all = true;
+#pragma unroll
+      for (int i = 0; i < count; ++i)
+        if (wanted(i) && !Wire::arrived(pack[i])) {
+          pack[i] = Wire::load(slot(i));
+          all = false;
+        }
+      if (!all && !watch_.keep_waiting()) return;
+    }
+  }
+
+  /// The sum in ascending order of rank; operand(l) is what lane l brought.
+  template <typename Operand>
+  __device__ Pack combine(const Pack& mine, Operand operand) const {
+    Accumulators<T> sum = unpack<T>(choose(args_.rank == 0, mine, operand(0)));
+#pragma unroll
+    for (int from = 1; from < N; ++from) {
+      const Pack below = from < N - 1 ? operand(from) : operand(N - 2);
+      const Pack other = choose(from < args_.rank, below, operand(from - 1));
+      accumulate<T>(sum, choose(from == args_.rank, mine, other), SumOnly{});
+    }
+    return round<T>(sum, 1);
+  }
+
+  const DirectArgs& args_;
+  std::size_t half_ = 0;  ///< where this call's slots begin, in packs
+  Watch<NoRelief> watch_;
+
+ private:
+  /// One of two packs, word by word: choosing between the arrays that hold them would put the arrays in memory.
+  static __device__ Pack choose(bool first, Pack a, Pack b) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) b.word[i] = first ? static_cast<std::uint32_t>(a.word[i]) : static_cast<std::uint32_t>(b.word[i]);
+    return b;
+  }
+};
+
+}  // namespace collectives::kernels

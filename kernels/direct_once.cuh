@@ -1,0 +1,70 @@
+#pragma once
+
+#include "kernels/direct_call.cuh"
+
+// A call in which every thread has one whole pack of a chunk, or none: the slots hold the message and each phase runs once. For
+// aligned buffers, a whole number of packs and chunks of one length, so that there is no more code than that takes.
+namespace collectives::kernels {
+
+template <typename T, int N, bool two_shot>
+class DirectOnce : DirectCall<T, N, two_shot> {
+  using Base = DirectCall<T, N, two_shot>;
+  using typename Base::Wire;
+
+ public:
+  __device__ explicit DirectOnce(const DirectArgs& args) : Base(args) {}
+
+  __device__ void run() {
+    const Mark next = this->next();
+    Pack pack[N];
+    if (is_active()) load(pack);  // while the epoch is on its way
+    this->begin(next, false);
+    this->announce();
+    this->await_all(static_cast<std::uint32_t>(next) != 0);
+    if (is_active()) push(pack);
+    this->advance_epoch(false);
+    if (is_active()) finish(pack[0]);
+    if (this->is_courier() && blockIdx.x == 0) this->await_headers(this->args_, this->watch_.epoch());
+  }
+
+ private:
+  __device__ std::uint32_t index() const { return blockIdx.x * this->args_.tile_packs + threadIdx.x; }
+  __device__ bool is_active() const { return threadIdx.x < this->args_.tile_packs && !this->is_courier() && index() < this->args_.longest_chunk; }
+
+  /// This rank's own pack first, then what goes to each peer.
+  __device__ void load(Pack (&pack)[N]) {
+#pragma unroll
+    for (int k = 0; k < (two_shot ? N : 1); ++k) pack[k] = static_cast<const Pack*>(this->args_.in)[this->args_.chunk[k].first + index()];
+  }
+
+  __device__ void push(Pack (&pack)[N]) {
+#pragma unroll
+    for (int k = 0; k < (two_shot ? N : 1); ++k) pack[k] = Wire::sanitize(pack[k]);
+#pragma unroll
+    for (int k = 1; k < N; ++k) Wire::store(this->operands_at(k, index()), pack[two_shot ? k : 0]);
+  }
+
+  __device__ void keep(int k, const Pack& pack) { static_cast<Pack*>(this->args_.out)[this->args_.chunk[k].first + index()] = pack; }
+
+  __device__ void finish(const Pack& mine) {
+    const auto every = [](int) { return true; };
+    Pack pack[N - 1];
+    this->poll(pack, [&](int l) { return this->operand_slot(l, index()); }, every);
+    const Pack sum = this->combine(mine, [&](int l) { return pack[l]; });
+    if (two_shot) {
+#pragma unroll
+      for (int k = 1; k < N; ++k) Wire::store(this->chunks_at(k, index()), sum);
+    }
+    keep(0, sum);
+#pragma unroll
+    for (int l = 0; l < N - 1; ++l) Wire::clear(this->operand_slot(l, index()));
+    if (!two_shot) return;
+    this->poll(pack, [&](int l) { return this->chunk_slot(l + 1, index()); }, every);
+#pragma unroll
+    for (int k = 1; k < N; ++k) keep(k, pack[k - 1]);
+#pragma unroll
+    for (int k = 1; k < N; ++k) Wire::clear(this->chunk_slot(k, index()));
+  }
+};
+
+}  // namespace collectives::kernels
