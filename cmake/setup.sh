@@ -33,6 +33,7 @@ has_package() {
     catch2) has_header catch2/catch.hpp || has_header catch2/catch_all.hpp ;;
     libcli11-dev) has_header CLI/CLI.hpp ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
+    libpugixml-dev) has_header pugixml.hpp ;;
   esac
 }
 

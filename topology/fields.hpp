@@ -21,6 +21,11 @@ void for_each_field(AnyNode& node, Visitor visit) {
   visit("compute_capability", node.compute_capability, Presence::optional);
   visit("multiprocessors", node.multiprocessors, Presence::optional);
   visit("memory_bytes", node.memory_bytes, Presence::optional);
+  visit("bar1_bytes", node.bar1_bytes, Presence::optional);
+  visit("pcie_generation", node.pcie_generation, Presence::optional);
+  visit("pcie_width", node.pcie_width, Presence::optional);
+  visit("mig", node.mig, Presence::optional);
+  visit("acs_redirect", node.acs_redirect, Presence::optional);
 }
 
 template <typename AnyLink, typename Visitor>
@@ -46,6 +51,17 @@ void for_each_field(AnyPeer& peer, Visitor visit) {
   visit("latency_us", peer.latency_us, Presence::optional);
   visit("evidence", peer.evidence, Presence::optional);
   visit("reason", peer.reason, Presence::optional);
+  visit("remedy", peer.remedy, Presence::optional);
+}
+
+/// The texts of the machine itself, beside its lists.
+template <typename AnyMachine, typename Visitor>
+requires std::is_same_v<std::remove_const_t<AnyMachine>, Machine>
+void for_each_text(AnyMachine& machine, Visitor visit) {
+  visit("name", machine.name);
+  visit("driver", machine.driver);
+  visit("hypervisor", machine.hypervisor);
+  visit("iommu", machine.iommu);
 }
 
 }  // namespace collectives

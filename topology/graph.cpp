@@ -42,6 +42,7 @@ Complaint check_node(const Node& node, SeenNodes& seen) {
   if (node.numa < -1) return "numa is below -1";
   if (node.compute_capability < 0) return "compute_capability is negative";
   if (node.multiprocessors < 0) return "multiprocessors is negative";
+  if (node.pcie_generation < 0 || node.pcie_width < 0) return "pcie_generation or pcie_width is negative";
   if (node.device >= 0 && node.kind != NodeKind::gpu) return "only a GPU has a device";
   if (!node.pci.empty() && !is_pci_address(node.pci))
     return fmt::format("pci is '{}', expected a full lower-case address such as 0000:01:00.0", node.pci.substr(0, 40));

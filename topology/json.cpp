@@ -1,13 +1,7 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "base/file_descriptor.hpp"
-#include "base/require.hpp"
 #include "topology/fields.hpp"
 #include "topology/json_read.hpp"
 #include "topology/json_text.hpp"
@@ -54,39 +48,23 @@ void append_list(std::string& out, const char* name, const std::vector<Element>&
   out += elements.empty() ? "]" : "\n  ]";
 }
 
-std::string read_at_most(const std::string& path, std::size_t limit) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  require(static_cast<bool>(file), [&] { return fmt::format("{}: expected a readable machine file: {}", path, std::strerror(errno)); });
-  std::string text;
-  char buffer[65536];
-  while (text.size() < limit) {
-    const auto got = ::read(file.get(), buffer, std::min(sizeof buffer, limit - text.size()));
-    if (got < 0 && errno == EINTR) continue;
-    require(got >= 0, [&] { return fmt::format("{}: expected a readable machine file: {}", path, std::strerror(errno)); });
-    if (got == 0) break;
-    text.append(buffer, static_cast<std::size_t>(got));
-  }
-  return text;
-}
-
 }  // namespace
 
 std::string to_json(const Machine& machine) {
   validate(machine);
   std::string out = fmt::format("{{\n  \"format\": {}", machine_file_format);
-  if (!machine.name.empty()) out += ",\n  \"name\": " + to_text(machine.name);
-  if (!machine.driver.empty()) out += ",\n  \"driver\": " + to_text(machine.driver);
+  for_each_text(machine, [&](const char* name, const std::string& text) {
+    if (!text.empty()) out += fmt::format(",\n  \"{}\": {}", name, to_text(text));
+  });
   append_list(out, "nodes", machine.nodes);
   append_list(out, "links", machine.links);
   append_list(out, "peers", machine.peers);
   return out + "\n}\n";
 }
 
-Machine machine_from_json(std::string_view text) { return read_machine(JsonText(text, "")); }
-
-Machine read_machine_file(const std::string& path) {
-  const std::string text = read_at_most(path, max_json_bytes + 1);
-  return read_machine(JsonText(text, path));
+Machine machine_from_json(std::string_view text) {
+  const SourceText source(text, "");
+  return read_machine(JsonText(source));
 }
 
 }  // namespace collectives

@@ -178,7 +178,7 @@ class Reader {
       what.erase(0, colon + 2);
     else
       what.erase(0, what.find("] ") + 2);
-    text_.fail(position > 0 ? position - 1 : 0, "valid JSON: " + std::string(shown(what)));
+    text_.fail(position > 0 ? position - 1 : 0, "valid JSON: " + what.substr(0, 200));
   }
 
  private:
@@ -191,8 +191,6 @@ class Reader {
   }
 
   [[noreturn]] void fail(std::string_view expected) const { text_.fail(offset_, expected); }
-
-  static std::string_view shown(std::string_view text) { return text.substr(0, 200); }
 
   [[noreturn]] void refuse_structure() const {
     switch (place_) {
@@ -266,15 +264,21 @@ class Reader {
   }
 
   Expected take_root(const Value& value) {
-    if (key_ == "name") return take(machine_.name, value);
-    if (key_ == "driver") return take(machine_.driver, value);
+    Expected expected;
+    bool is_text = false;
+    for_each_text(machine_, [&](const char* name, std::string& member) {
+      if (key_ != name) return;
+      is_text = true;
+      expected = take(member, value);
+    });
+    if (is_text) return expected;
     if (key_ != "format") refuse_structure();
     int format = 0;
     if (take(format, value) || format != machine_file_format) return fmt::format("the number {}", machine_file_format);
     return {};
   }
 
-  static constexpr const char* root_names[] = {"format", "name", "driver", "nodes", "links", "peers"};
+  static constexpr const char* root_names[] = {"format", "name", "driver", "hypervisor", "iommu", "nodes", "links", "peers"};
 
   const JsonText& text_;
   Machine machine_;

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "base/require.hpp"
-
 namespace collectives {
 namespace {
 
@@ -26,18 +24,14 @@ std::size_t end_of_string(std::string_view text, std::size_t begin) {
 
 }  // namespace
 
-JsonText::JsonText(std::string_view text, std::string source) : text_(text), source_(std::move(source)) {
-  if (text_.size() > max_json_bytes) fail(0, fmt::format("at most {} MiB of JSON", max_json_bytes >> 20));
-  // The JSON library takes a zero byte for the end and would not see what follows it.
-  if (const auto zero = text_.find('\0'); zero != std::string_view::npos) fail(zero, "JSON text, found a zero byte");
-  scan();
-}
+JsonText::JsonText(const SourceText& source) : source_(source) { scan(); }
 
 void JsonText::scan() {
+  const std::string_view text = source_.text();
   int depth = 0;
-  std::size_t i = text_.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
-  while (i < text_.size()) {
-    const char c = text_[i];
+  std::size_t i = text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0;
+  while (i < text.size()) {
+    const char c = text[i];
     if (between_tokens.find(c) != std::string_view::npos) {
       ++i;
     } else if (c == ']' || c == '}') {
@@ -49,20 +43,12 @@ void JsonText::scan() {
         if (++depth > max_json_depth) fail(i, fmt::format("at most {} nested arrays and objects", max_json_depth));
         ++i;
       } else if (c == '"') {
-        i = end_of_string(text_, i);
+        i = end_of_string(text, i);
       } else {
-        i = std::min(text_.find_first_of(end_of_scalar, i), text_.size());
+        i = std::min(text.find_first_of(end_of_scalar, i), text.size());
       }
     }
   }
-}
-
-void JsonText::fail(std::size_t offset, std::string_view expected) const {
-  const std::string_view before = text_.substr(0, offset);
-  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  const auto column = offset - (before.rfind('\n') + 1) + 1;  // without a newline rfind is npos, and npos + 1 is 0
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("{}{}line {}, column {}: expected {}", source_, source_.empty() ? "" : ": ", line, column, expected));
 }
 
 }  // namespace collectives

@@ -43,6 +43,12 @@ double nvlink_line_gb_per_s(unsigned version, int compute_capability) {
   return 25;
 }
 
+double nvlink_line_gb_per_s(int compute_capability) {
+  // The codes of NVLink 5, 2 and 1.
+  const unsigned version = compute_capability >= 100 ? 7 : compute_capability >= 70 || compute_capability == 0 ? 2 : 1;
+  return nvlink_line_gb_per_s(version, compute_capability);
+}
+
 double slot_gb_per_s(unsigned generation, unsigned width) {
   if (generation == 0 || width == 0) return 0;
   // Lane rates after line coding, times what was measured of them: 0.80 of Gen3, 0.83 of Gen4, 0.89 of Gen5.

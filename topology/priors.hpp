@@ -21,11 +21,21 @@ int nvlinks_per_gpu(int compute_capability);
 /// One NVLink's nominal rate in one direction, by the version code of NVML and the chip.
 double nvlink_line_gb_per_s(unsigned version, int compute_capability);
 
+/// The same where only the chip is known, or not even that.
+double nvlink_line_gb_per_s(int compute_capability);
+
 /// What stores reach through a PCIe slot, by generation and lanes; 0 if either is not known.
 double slot_gb_per_s(unsigned generation, unsigned width);
 
 /// The same for the slot that a chip of this kind usually has.
 double usual_slot_gb_per_s(int compute_capability);
+
+/// One root of a CPU, to its memory and to its other roots: half of the 114 GB/s that 8 GPUs on two roots of a Threadripper PRO
+/// read from memory together.
+inline constexpr double root_gb_per_s = 57;
+
+/// Between two NUMA nodes, in one direction: 39 GB/s measured for one flow between two sockets of EPYC Genoa.
+inline constexpr double socket_gb_per_s = 39;
 
 /// A direct path, by its name and the lesser of the two chips. `slot` is the slower of the two slots.
 Rate direct_rate(std::string_view path, int compute_capability, double slot);

@@ -25,6 +25,11 @@ struct Node {
   int compute_capability = 0;      ///< GPUs: 10 * major + minor
   int multiprocessors = 0;         ///< GPUs
   std::uint64_t memory_bytes = 0;  ///< GPUs and NUMA nodes
+  std::uint64_t bar1_bytes = 0;    ///< GPUs: the window through which PCIe peers reach its memory
+  int pcie_generation = 0;         ///< of its slot or uplink: the lesser of what the device and the port above it can do
+  int pcie_width = 0;              ///< lanes, in the same way
+  bool mig = false;                ///< GPUs: partitioned, which keeps peers away
+  bool acs_redirect = false;       ///< PCIe switches and roots: they send what passes between two devices below up to the root
   bool operator==(const Node&) const = default;
 };
 
@@ -46,17 +51,20 @@ struct Peer {
   bool access = false;         ///< stores and loads reach the peer's memory
   bool native_atomics = false;
   std::string path;            ///< NV18, PIX, PXB, PHB, NODE, SYS: as nvidia-smi names it; empty if not known
-  double gb_per_s = 0;         ///< 0 if not known
+  double gb_per_s = 0;         ///< of one flow, without access through host memory; 0 if not known
   double latency_us = 0;       ///< 0 if not known
   Evidence evidence = Evidence::claimed;
   std::string reason;          ///< why there is no access, in words
+  std::string remedy;          ///< what may be done about it, in one line
   bool operator==(const Peer&) const = default;
 };
 
 /// A machine as a graph, with the peer matrix on top. Plain data; `validate` says what is wrong with it.
 struct Machine {
   std::string name;
-  std::string driver;  ///< driver version, empty without one
+  std::string driver;      ///< driver version, empty without one
+  std::string hypervisor;  ///< what runs this virtual machine; empty on bare metal or if not known
+  std::string iommu;       ///< "off", "passthrough" or "translated"; empty if not known
   std::vector<Node> nodes;
   std::vector<Link> links;
   std::vector<Peer> peers;
@@ -75,9 +83,17 @@ COLLECTIVES_EXPORT void validate(const Machine& machine);
 /// GPU it holds the NUMA nodes alone. Throws nothing for what is missing; a source that fails leaves its fields empty.
 COLLECTIVES_EXPORT Machine detect_machine();
 
-/// The project's own machine file (JSON, described in topology/README.md).
+/// A description of a machine in any of the formats that topology/README.md lists, recognised by its content: the project's own
+/// JSON, nvidia-smi topo -m and -p2p, p2pBandwidthLatencyTest, NCCL's and hwloc's XML.
 /// Throws Error(invalid_argument) with line, column and what was expected.
 COLLECTIVES_EXPORT Machine read_machine_file(const std::string& path);
+COLLECTIVES_EXPORT Machine machine_from_text(std::string_view text);
+
+/// Puts what p2pBandwidthLatencyTest printed onto a machine that has these GPUs, found by PCI address or else by CUDA ordinal:
+/// access, rates and latencies of its peers. Throws as above; the machine is then unchanged.
+COLLECTIVES_EXPORT void add_measurements(Machine& machine, std::string_view text);
+
+/// The project's own machine file. Throws as above.
 COLLECTIVES_EXPORT Machine machine_from_json(std::string_view text);
 /// Round-trips: machine_from_json(to_json(m)) equals m.
 COLLECTIVES_EXPORT std::string to_json(const Machine& machine);

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <collectives/topology.hpp>
+#include <string>
+#include <string_view>
+
+namespace collectives {
+
+/// Why the driver keeps one GPU from another's memory, in words, and what may be done about it, in one line.
+struct Refusal {
+  std::string reason;
+  std::string remedy;
+};
+
+/// By the status of NVML, see `nvml::Status`.
+Refusal refusal_for(int status);
+
+/// The status that nvidia-smi writes as CNS, GNS, TNS, DR, NS or U; `nvml::ok` for OK.
+int status_named(std::string_view name);
+
+}  // namespace collectives
