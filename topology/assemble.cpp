@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "topology/graph.hpp"
 #include "topology/pcie_paths.hpp"
 #include "topology/priors.hpp"
 
@@ -119,6 +120,10 @@ void complete_rates(Machine& machine) {
     peer.gb_per_s = rate.gb_per_s;
     if (peer.latency_us == 0) peer.latency_us = rate.latency_us;
   }
+}
+
+void check_consistent(const Machine& machine, const SourceText& source, std::size_t offset) {
+  if (const auto fault = find_fault(machine)) source.fail(offset, "a consistent machine: " + fault->message);
 }
 
 }  // namespace collectives

@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "topology/source_text.hpp"
+
 namespace collectives {
 
 /// What importers and detection put a machine together with.
@@ -32,5 +34,8 @@ void join_sockets(Machine& machine);
 
 /// Puts priors where a link, or a peer with access, has no rate. Peers need their slots, so links come first.
 void complete_rates(Machine& machine);
+
+/// The last step of every importer: a fault of the graph becomes an error at `offset`.
+void check_consistent(const Machine& machine, const SourceText& source, std::size_t offset = 0);
 
 }  // namespace collectives

@@ -53,7 +53,7 @@ double rate_of(pugi::xml_node object) {
 
 class HwlocReader {
  public:
-  explicit HwlocReader(const SourceText& source) : xml_(source) {}
+  explicit HwlocReader(const SourceText& source) : source_(source), xml_(source) {}
 
   Machine read() {
     const auto root = xml_.root();
@@ -69,7 +69,7 @@ class HwlocReader {
     join_sockets(machine_);
     claim_peers(machine_, nvlinks_);
     complete_rates(machine_);
-    if (const auto fault = find_fault(machine_)) xml_.fail(root, "a consistent machine: " + fault->message);
+    check_consistent(machine_, source_);
     return std::move(machine_);
   }
 
@@ -223,6 +223,7 @@ class HwlocReader {
     }
   }
 
+  const SourceText& source_;
   XmlText xml_;
   Machine machine_;
   std::vector<std::pair<int, int>> gpus_;                 ///< node and CUDA's number, -1 if the file has none

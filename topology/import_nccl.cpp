@@ -33,7 +33,7 @@ unsigned generation_of(std::string_view speed) {
 
 class NcclReader {
  public:
-  explicit NcclReader(const SourceText& source) : xml_(source) {}
+  explicit NcclReader(const SourceText& source) : source_(source), xml_(source) {}
 
   Machine read() {
     const auto root = xml_.root();
@@ -46,7 +46,7 @@ class NcclReader {
     join_sockets(machine_);
     claim_peers(machine_, nvlinks_);
     complete_rates(machine_);
-    if (const auto fault = find_fault(machine_)) xml_.fail(root, "a consistent machine: " + fault->message);
+    check_consistent(machine_, source_);
     return std::move(machine_);
   }
 
@@ -82,8 +82,11 @@ class NcclReader {
     if (node.pci.empty()) xml_.fail(element, fmt::format("a PCI address for busid, found '{}'", shown(element.attribute("busid").value())));
     node.numa = numa_;
     const int kind = xml_.number(element, "class", 0) >> 8;
-    const double rate = slot_gb_per_s(generation_of(element.attribute("link_speed").value()),
-                                      static_cast<unsigned>(std::clamp(xml_.number(element, "link_width", 0), 0, 32)));
+    const unsigned generation = generation_of(element.attribute("link_speed").value());
+    const int width = std::clamp(xml_.number(element, "link_width", 0), 0, 32);
+    const double rate = slot_gb_per_s(generation, static_cast<unsigned>(width));
+    node.pcie_generation = static_cast<int>(generation);
+    node.pcie_width = width;
     if (const auto gpu = element.child("gpu"); gpu || kind >> 8 == class_display) {
       if (gpus_.size() == max_described_gpus) xml_.fail(element, fmt::format("at most {} GPUs", max_described_gpus));
       describe(node, gpu);
@@ -157,6 +160,7 @@ class NcclReader {
     return -1;
   }
 
+  const SourceText& source_;
   XmlText xml_;
   Machine machine_;
   std::vector<Gpu> gpus_;

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#include "base/require.hpp"
 #include "topology/assemble.hpp"
-#include "topology/graph.hpp"
 #include "topology/importers.hpp"
 #include "topology/p2p_test_text.hpp"
 #include "topology/smi_tree.hpp"
@@ -85,7 +83,7 @@ void put_all(Machine& machine, const P2pTest& test, const std::vector<int>& node
 }
 
 /// The machine's GPU that a device of the test is.
-int node_of(const Machine& machine, const P2pTest& test, std::size_t device) {
+int node_of(const Machine& machine, const P2pTest& test, const SourceText& source, std::size_t device) {
   const std::string& pci = test.devices[device].pci;
   bool addressed = false;
   for (const int gpu : machine.gpus()) {
@@ -93,8 +91,8 @@ int node_of(const Machine& machine, const P2pTest& test, std::size_t device) {
     if (pci.empty() || node.pci.empty() ? node.device == static_cast<int>(device) : node.pci == pci) return gpu;
     addressed = addressed || !node.pci.empty();
   }
-  throw Error(ErrorCode::invalid_argument, addressed && !pci.empty() ? fmt::format("expected measurements of this machine's GPUs; it has none at {}", pci)
-                                                                     : fmt::format("expected measurements of this machine's GPUs; it has no device {}", device));
+  const auto missing = addressed && !pci.empty() ? fmt::format("none at {}", pci) : fmt::format("no device {}", device);
+  source.fail(test.offset, fmt::format("measurements of this machine's GPUs; it has {}", missing));
 }
 
 }  // namespace
@@ -125,16 +123,16 @@ Machine read_p2p_test(const SourceText& source) {
     }
   put_all(machine, test, nodes);
   complete_rates(machine);
-  validate(machine);
+  check_consistent(machine, source, test.offset);
   return machine;
 }
 
 void overlay_p2p_test(Machine& machine, const SourceText& source) {
   const P2pTest test = read_p2p_matrices(source);
   std::vector<int> nodes;
-  for (std::size_t i = 0; i < test.gpus; ++i) nodes.push_back(node_of(machine, test, i));
+  for (std::size_t i = 0; i < test.gpus; ++i) nodes.push_back(node_of(machine, test, source, i));
   put_all(machine, test, nodes);
-  validate(machine);
+  check_consistent(machine, source, test.offset);
 }
 
 }  // namespace collectives

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include "topology/assemble.hpp"
-#include "topology/graph.hpp"
 #include "topology/importers.hpp"
 #include "topology/nvml.hpp"
 #include "topology/priors.hpp"
@@ -75,7 +74,7 @@ Machine read_smi(const SourceText& source) {
   for (const SmiMatrix& matrix : matrices)
     if (matrix.kind == SmiMatrix::Kind::statuses) apply(machine, matrix);
   complete_rates(machine);
-  validate(machine);
+  check_consistent(machine, source, matrices[0].offset);
   return machine;
 }
 

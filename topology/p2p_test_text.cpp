@@ -62,6 +62,8 @@ class Parser {
     P2pTest::Device found;
     if (end != std::string_view::npos && begin < end) found.name = line.text.substr(begin, end - begin);
     if (bus && device && *bus <= 0xff && *device <= 0x1f) found.pci = pci_address(domain.value_or(0), *bus, *device, 0);
+    for (const P2pTest::Device& other : test_.devices)
+      if (!found.pci.empty() && other.pci == found.pci) source_.fail(line.offset, "an address that no device above has");
     test_.devices.push_back(std::move(found));
   }
 
@@ -86,6 +88,7 @@ class Parser {
     if (!test_.devices.empty() && test_.devices.size() != gpus)
       source_.fail(header.offset, fmt::format("the {} GPUs listed above, found {}", test_.devices.size(), gpus));
     if (!test_.matrices[figure].empty()) source_.fail(header.offset, "each matrix once");
+    if (test_.gpus == 0) test_.offset = header.offset;
     test_.gpus = gpus;
     for (std::size_t row = 0; row < gpus; ++row) test_.matrices[figure].push_back(read_row(row));
   }

@@ -17,6 +17,7 @@ struct P2pTest {
     std::string name, pci;  ///< empty if not printed
   };
 
+  std::size_t offset = 0;  ///< of the first matrix
   std::size_t gpus = 0;
   std::vector<Device> devices;  ///< all of them
   Matrix matrices[figures];

@@ -92,15 +92,14 @@ class MatrixReader {
     source_.fail(cell.offset, fmt::format("{}, found '{}'", expected, shown(cell.text)));
   }
 
-  /// nvidia-smi leaves them blank on some machines. Blanks cannot be told from padding, so a row that has too few says nothing.
+  /// nvidia-smi leaves some blank on some machines, which cannot be told from padding: of a row that has too few, only what
+  /// looks like a list of CPUs is taken.
   void read_affinities(const std::vector<Word>& words) {
-    matrix_.cpus.emplace_back();
-    matrix_.numa.push_back(-1);
-    const bool whole = affinities_ > 0 && words.size() == affinities_;
-    if (whole || (affinities_ == 3 && words.size() == 2 && words[1].text != "N/A")) {
-      if (words[0].text != "N/A") matrix_.cpus.back() = words[0].text;
-      if (words.size() > 1) matrix_.numa.back() = std::max(-1, whole_number(words[1].text).value_or(-1));
-    }
+    const bool whole = words.size() == affinities_;
+    const auto is_list = [](std::string_view text) { return text.find_first_of("-,") != std::string_view::npos; };
+    const bool has_cpus = !words.empty() && words[0].text != "N/A" && (whole || is_list(words[0].text));
+    matrix_.cpus.push_back(has_cpus ? words[0].text : std::string_view());
+    matrix_.numa.push_back(whole && words.size() > 1 ? std::max(-1, whole_number(words[1].text).value_or(-1)) : -1);
   }
 
   TableReader& reader_;

@@ -98,6 +98,10 @@ COLLECTIVES_EXPORT Machine machine_from_json(std::string_view text);
 /// Round-trips: machine_from_json(to_json(m)) equals m.
 COLLECTIVES_EXPORT std::string to_json(const Machine& machine);
 
+/// What NCCL reads from NCCL_TOPO_FILE: the tree of PCIe and the NVLinks. NUMA nodes have one root there, and of rates it keeps
+/// PCIe generation and width. Throws Error(invalid_argument) for a GPU without a PCI address, by which NCCL finds it.
+COLLECTIVES_EXPORT std::string to_nccl_xml(const Machine& machine);
+
 /// The peer matrix as a table for people: a row and a column a GPU, each cell path, bandwidth and evidence.
 COLLECTIVES_EXPORT std::string peer_table(const Machine& machine);
 
