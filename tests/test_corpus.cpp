@@ -42,12 +42,21 @@ const std::map<std::string, std::string> refusals = {
 
 /// GPUs where the name of a file does not begin with their number.
 const std::map<std::string, int> counts = {
-    {"aws-p4d-24xl-topo.xml", 8},          {"aws-p4de-24xl-topo.xml", 8},        {"aws-p5.48xl-topo.xml", 8},
-    {"azure-ncv4-topo.xml", 4},            {"azure-ndv2-topo.xml", 8},           {"azure-ndv4-topo.xml", 8},
-    {"rccl-topo_16p1h.xml", 16},           {"rccl-topo_3p_pcie.xml", 3},         {"rccl-topo_4p3l.xml", 4},
-    {"rccl-topo_8p_pcie.xml", 8},          {"hwloc-2.14.0-nvidiaDGX2.xml", 16},  {"hwloc-2.9.3-24em64t-2n6c2t-pci.xml", 3},
+    {"aws-p4d-24xl-topo.xml", 8},
+    {"aws-p4de-24xl-topo.xml", 8},
+    {"aws-p5.48xl-topo.xml", 8},
+    {"azure-ncv4-topo.xml", 4},
+    {"azure-ndv2-topo.xml", 8},
+    {"azure-ndv4-topo.xml", 8},
+    {"rccl-topo_16p1h.xml", 16},
+    {"rccl-topo_3p_pcie.xml", 3},
+    {"rccl-topo_4p3l.xml", 4},
+    {"rccl-topo_8p_pcie.xml", 8},
+    {"hwloc-2.14.0-nvidiaDGX2.xml", 16},
+    {"hwloc-2.9.3-24em64t-2n6c2t-pci.xml", 3},
     {"hwloc-2.9.3-power8gpudistances.xml", 4},
-    {"hwloc-2.9.3-32em64t-2n8c2t-pci-normalio.xml", 3}, {"hwloc-2.9.3-32em64t-2n8c2t-pci-wholeio.xml", 3},
+    {"hwloc-2.9.3-32em64t-2n8c2t-pci-normalio.xml", 3},
+    {"hwloc-2.9.3-32em64t-2n8c2t-pci-wholeio.xml", 3},
 };
 
 int expected_gpus(const std::string& file) {
@@ -136,8 +145,8 @@ TEST_CASE("what is odd in published descriptions is read as it is meant", "[topo
     return machine.peer(gpus[static_cast<std::size_t>(from)], gpus[static_cast<std::size_t>(to)])->path;
   };
   // NVSwitch boxes, from each kind of description that shows one.
-  for (const char* file : {"8x-h100-sxm-NV18-2numa.txt", "8x-a100-sxm-NV12-10NIC.txt", "4x-gb200-NV18-grace.txt", "hwloc-2.14.0-nvidiaDGX2.xml",
-                           "8x-h100-sxm-nvlink4.uni.txt"})
+  for (const char* file : {"8x-h100-sxm-NV18-2numa.txt", "8x-a100-sxm-NV12-10NIC.txt", "4x-gb200-NV18-grace.txt",
+                           "hwloc-2.14.0-nvidiaDGX2.xml", "8x-h100-sxm-nvlink4.uni.txt"})
     CHECK(nodes(machine(file), NodeKind::nvswitch) == 1);
   CHECK(path(machine("hwloc-2.14.0-nvidiaDGX2.xml"), 0, 15) == "NV6");
   CHECK(nodes(machine("8x-v100-sxm2-hybrid-cube-mesh.txt"), NodeKind::nvswitch) == 0);

@@ -7,9 +7,11 @@
 
 #include "machines.hpp"
 #include "test.hpp"
+#include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
 #include "topology/nvml.hpp"
+#include "topology/priors.hpp"
 
 using namespace collectives;
 
@@ -28,6 +30,8 @@ struct Driver {
   int nvlink_status = nvml::ok;
   int write_status = nvml::ok;
   int ancestor = nvml::node;
+  unsigned mig = 0;
+  unsigned long long bar1_bytes = 0;
   int result = 0;  ///< of every call but init
   int open = 0;
 };
@@ -94,6 +98,8 @@ Nvml functions() {
   nvml.compute_capability = [](nvml::Device, int* major, int* minor) { return give(major, 9), give(minor, 0); };
   nvml.most_generation = [](nvml::Device, unsigned* out) { return give(out, 4u); };
   nvml.most_width = [](nvml::Device, unsigned* out) { return give(out, 16u); };
+  nvml.bar1 = [](nvml::Device, nvml::Bar1Memory* out) { return give(out, nvml::Bar1Memory{driver.bar1_bytes, 0, 0}); };
+  nvml.mig = [](nvml::Device, unsigned* current, unsigned* pending) { return give(current, driver.mig), give(pending, 0u); };
   nvml.ancestor = [](nvml::Device, nvml::Device, int* out) { return give(out, driver.ancestor); };
   nvml.peer_status = [](nvml::Device, nvml::Device, int capability, int* out) {
     return give(out, capability == nvml::nvlink ? driver.nvlink_status : capability == nvml::write ? driver.write_status : 0);
@@ -112,30 +118,30 @@ Nvml functions() {
 }
 
 /// What CUDA would have found: its device 0 is the last of NVML's.
-Detection from_cuda(unsigned gpus, bool access) {
-  Detection detection;
+Machine from_cuda(unsigned gpus, bool access) {
+  Machine machine;
   for (unsigned device = 0; device < gpus; ++device) {
     Node node;
     node.name = "as CUDA calls it";
     node.device = static_cast<int>(device);
     node.pci = fmt::format("0000:{:02x}:00.0", 0x10 * (gpus - device));
     node.compute_capability = 90;
-    detection.add(node);
+    add_node(machine, node);
   }
   for (int from = 0; from < static_cast<int>(gpus); ++from)
     for (int to = 0; to < static_cast<int>(gpus); ++to)
-      if (from != to) detection.peer(from, to).access = access;
-  return detection;
+      if (from != to) peer_entry(machine, from, to).access = access;
+  return machine;
 }
 
 Machine detected(const Driver& with, unsigned cuda_gpus = 2, bool access = true) {
   driver = with;
-  Detection detection = from_cuda(cuda_gpus, access);
-  read_nvml(functions(), detection);
-  complete(detection);
+  Machine machine = from_cuda(cuda_gpus, access);
+  read_nvml(functions(), machine);
+  complete(machine);
   CHECK(driver.open == 0);
-  CHECK_NOTHROW(validate(detection.machine));
-  return detection.machine;
+  CHECK_NOTHROW(validate(machine));
+  return machine;
 }
 
 struct Variable {
@@ -159,10 +165,10 @@ TEST_CASE("this machine is detected, valid and round-trips", "[topology][detect]
 }
 
 TEST_CASE("without NVML its fields stay empty", "[topology][detect]") {
-  Detection detection = from_cuda(2, true);
-  const Machine before = detection.machine;
-  read_nvml(Nvml{}, detection);
-  CHECK(detection.machine == before);
+  Machine machine = from_cuda(2, true);
+  const Machine before = machine;
+  read_nvml(Nvml{}, machine);
+  CHECK(machine == before);
 }
 
 TEST_CASE("NVML's GPUs are joined by address, in whatever order it lists them", "[topology][detect][nvml]") {
@@ -185,15 +191,15 @@ TEST_CASE("a GPU whose address NVML does not give is joined by UUID, never by in
   driver = {};
   Nvml nvml = functions();
   nvml.pci = nullptr;
-  Detection detection = from_cuda(2, true);
-  detection.machine.nodes[0].uuid = "GPU-1";
-  detection.machine.nodes[1].uuid = "GPU-0";
-  read_nvml(nvml, detection);
-  CHECK(detection.machine.nodes.size() == 2);
+  Machine machine = from_cuda(2, true);
+  machine.nodes[0].uuid = "GPU-1";
+  machine.nodes[1].uuid = "GPU-0";
+  read_nvml(nvml, machine);
+  CHECK(machine.nodes.size() == 2);
   // Without either, NVML's device 0 must not become CUDA's device 0.
-  Detection strangers = from_cuda(2, true);
+  Machine strangers = from_cuda(2, true);
   read_nvml(nvml, strangers);
-  CHECK(strangers.machine.gpus().size() == 4);
+  CHECK(strangers.gpus().size() == 4);
 }
 
 TEST_CASE("NVLinks to a switch, or to an end that a virtual machine hides, lead to every GPU", "[topology][detect][nvml]") {
@@ -262,7 +268,30 @@ TEST_CASE("where CUDA refuses, NVML's status says why", "[topology][detect][nvml
                                                                  {6, "does not say why"},
                                                                  {77, "does not say why"}}));
   CHECK_THAT(detected({.write_status = status}, 2, false).peer(0, 1)->reason, ContainsSubstring(words));
+  CHECK_FALSE(detected({.write_status = status}, 2, false).peer(0, 1)->remedy.empty());
   CHECK(detected({.write_status = status}, 2, true).peer(0, 1)->reason.empty());
+  CHECK(detected({.write_status = status}, 2, true).peer(0, 1)->remedy.empty());
+}
+
+TEST_CASE("what else is known of a refused pair makes reason and remedy plain", "[topology][detect][nvml]") {
+  const auto refused = [](const Driver& with, const auto& change) {
+    driver = with;
+    Machine machine = from_cuda(2, false);
+    change(machine);
+    read_nvml(functions(), machine);
+    return *machine.peer(0, 1);
+  };
+  const auto as_is = [](Machine&) {};
+  CHECK_THAT(refused({.write_status = nvml::not_supported, .mig = 1}, as_is).remedy, ContainsSubstring("nvidia-smi -mig 0"));
+  CHECK_THAT(refused({.write_status = nvml::not_supported}, [](Machine& machine) { machine.nodes[0].compute_capability = 89; }).reason,
+             ContainsSubstring("different chips"));
+  const Peer guest = refused({.write_status = nvml::chipset}, [](Machine& machine) { machine.hypervisor = "QEMU"; });
+  CHECK_THAT(guest.reason, ContainsSubstring("virtual machine (QEMU)"));
+  CHECK_THAT(guest.remedy, ContainsSubstring("clique"));
+  const Peer small = refused({.bar1_bytes = 256u << 20}, [](Machine& machine) { machine.nodes[1].memory_bytes = 24ull << 30; });
+  CHECK_THAT(small.reason, ContainsSubstring("256 MiB"));
+  CHECK_THAT(small.remedy, ContainsSubstring("Resizable BAR"));
+  CHECK_THAT(detected({.gpus = 3}, 2).peer(0, 2)->remedy, ContainsSubstring("CUDA_VISIBLE_DEVICES"));
 }
 
 TEST_CASE("a driver whose every call fails, or that lacks any one, changes nothing for CUDA's GPUs", "[topology][detect][nvml]") {
@@ -276,27 +305,28 @@ TEST_CASE("a driver whose every call fails, or that lacks any one, changes nothi
     driver = {.links = 18};
     Nvml nvml = functions();
     std::memset(reinterpret_cast<char*>(&nvml) + missing * sizeof(void*), 0, sizeof(void*));
-    Detection detection = from_cuda(2, true);
+    Machine machine = from_cuda(2, true);
     CAPTURE(missing);
-    CHECK_NOTHROW(read_nvml(nvml, detection));
-    complete(detection);
-    CHECK_NOTHROW(validate(detection.machine));
-    CHECK(detection.machine.peer(0, 1)->access);
+    CHECK_NOTHROW(read_nvml(nvml, machine));
+    complete(machine);
+    CHECK_NOTHROW(validate(machine));
+    CHECK(machine.peer(0, 1)->access);
   }
 }
 
 TEST_CASE("GPUs get their NUMA node by PCI address and a link to it", "[topology][detect][hwloc]") {
   const Variable xml("HWLOC_XMLFILE", machine_path("two_sockets.hwloc.xml"));
-  Detection detection;
+  Machine machine;
   // The third hangs off the machine as a whole, the fourth is not there.
   for (const char* pci : {"0000:81:00.0", "0000:01:00.0", "0000:c1:00.0", "10000:81:00.0"}) {
     Node node;
     node.pci = pci;
-    detection.slot_gb_per_s[static_cast<std::size_t>(detection.add(node))] = 26;
+    node.pcie_generation = 4;
+    node.pcie_width = 16;
+    add_node(machine, node);
   }
-  add_hwloc(detection);
-  complete(detection);
-  const Machine& machine = detection.machine;
+  add_hwloc(machine);
+  complete(machine);
   CHECK_NOTHROW(validate(machine));
   CHECK(machine.name == "Two Socket Box");
   CHECK(machine.nodes[0].numa == 2);
@@ -307,14 +337,16 @@ TEST_CASE("GPUs get their NUMA node by PCI address and a link to it", "[topology
   CHECK(machine.nodes[4].name == "NUMA 0");
   CHECK(machine.nodes[4].memory_bytes == 1000000000);
   CHECK(machine.nodes[5].numa == 2);
-  REQUIRE(machine.links.size() == 4);
-  CHECK(machine.links[0] == Link{0, 5, LinkKind::pcie, 26, 0, Evidence::claimed});
-  CHECK(machine.links[1] == Link{5, 0, LinkKind::pcie, 26, 0, Evidence::claimed});
+  // Two GPUs that are near a CPU, and the two CPUs.
+  REQUIRE(machine.links.size() == 6);
+  CHECK(machine.links[0] == Link{0, 5, LinkKind::pcie, slot_gb_per_s(4, 16), 0, Evidence::claimed});
+  CHECK(machine.links[1] == Link{5, 0, LinkKind::pcie, slot_gb_per_s(4, 16), 0, Evidence::claimed});
+  CHECK(machine.links[4].kind == LinkKind::socket);
 }
 
 TEST_CASE("without hwloc's answer there are no NUMA nodes and no error", "[topology][detect][hwloc]") {
   const Variable xml("HWLOC_XMLFILE", "/nonexistent/hwloc.xml");
-  Detection detection;
-  CHECK_NOTHROW(add_hwloc(detection));
-  CHECK_NOTHROW(complete(detection));
+  Machine machine;
+  CHECK_NOTHROW(add_hwloc(machine));
+  CHECK_NOTHROW(complete(machine));
 }

@@ -11,7 +11,8 @@ using namespace collectives;
 namespace {
 
 int count(const Machine& machine, NodeKind kind) {
-  return static_cast<int>(std::count_if(machine.nodes.begin(), machine.nodes.end(), [kind](const Node& node) { return node.kind == kind; }));
+  return static_cast<int>(
+      std::count_if(machine.nodes.begin(), machine.nodes.end(), [kind](const Node& node) { return node.kind == kind; }));
 }
 
 std::vector<const Link*> links(const Machine& machine, LinkKind kind) {
@@ -135,8 +136,9 @@ TEST_CASE("measurements go onto a machine by address, not by index", "[topology]
 }
 
 TEST_CASE("one file may hold nvidia-smi's matrix and the bandwidth test", "[topology][import]") {
-  const Machine machine = machine_from_text("GPU0 GPU1\nGPU0 X PIX\nGPU1 PIX X\n\nP2P Connectivity Matrix\n D\\D 0 1\n 0 1 0\n 1 1 1\n"
-                                            "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1\n 0 900 9.5\n 1 12.5 900\n");
+  const Machine machine = machine_from_text(
+      "GPU0 GPU1\nGPU0 X PIX\nGPU1 PIX X\n\nP2P Connectivity Matrix\n D\\D 0 1\n 0 1 0\n 1 1 1\n"
+      "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1\n 0 900 9.5\n 1 12.5 900\n");
   CHECK(peer(machine, 1, 0) == Peer{1, 0, true, false, "PIX", 12.5, 0.7, Evidence::measured, "", ""});
   CHECK_FALSE(peer(machine, 0, 1).access);
   CHECK(peer(machine, 0, 1).gb_per_s == 9.5);
@@ -145,8 +147,9 @@ TEST_CASE("one file may hold nvidia-smi's matrix and the bandwidth test", "[topo
 TEST_CASE("links that no slot could carry are NVLinks", "[topology][import][p2p_test]") {
   const std::string rates = "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1 2\n 0 1 270 270\n 1 270 1 270\n 2 270 270 1\n";
   CHECK(count(machine_from_text(rates), NodeKind::nvswitch) == 1);
-  const std::string pair = "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1 2\n 0 1 48 12\n 1 48 1 12\n 2 12 12 1\n"
-                           "Unidirectional P2P=Disabled Bandwidth\n D\\D 0 1 2\n 0 1 10 10\n 1 10 1 10\n 2 10 10 1\n";
+  const std::string pair =
+      "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1 2\n 0 1 48 12\n 1 48 1 12\n 2 12 12 1\n"
+      "Unidirectional P2P=Disabled Bandwidth\n D\\D 0 1 2\n 0 1 10 10\n 1 10 1 10\n 2 10 10 1\n";
   const Machine machine = machine_from_text(pair);
   CHECK(count(machine, NodeKind::nvswitch) == 0);
   REQUIRE(links(machine, LinkKind::nvlink).size() == 2);
@@ -183,16 +186,18 @@ TEST_CASE("NCCL's spellings of speeds, switches and far ends are all read", "[to
   CHECK(slot("2.5 GT/s") == 1);
   CHECK(slot("Unknown") == 0);
   // A GPU linked to itself, and a far end that a virtual machine hides.
-  std::string odd = with(text, "target=\"0000:05:00.0\" count=\"10\" tclass=\"0x068000\"", "target=\"0000:1a:00.0\" count=\"10\" tclass=\"0x030200\"");
+  std::string odd =
+      with(text, "target=\"0000:05:00.0\" count=\"10\" tclass=\"0x068000\"", "target=\"0000:1a:00.0\" count=\"10\" tclass=\"0x030200\"");
   CHECK(peer(machine_from_text(odd), 0, 1).path == "NV8");
   odd = with(text, "target=\"0000:05:00.0\"", "target=\"fffffff:ffff:ff\"");
   CHECK(peer(machine_from_text(odd), 0, 1).path == "NV18");
-  CHECK_THROWS_WITH(machine_from_text(with(text, "sm=\"90\"", "sm=\"ninety\"")), ContainsSubstring("line 6, column") && ContainsSubstring("sm"));
+  CHECK_THROWS_WITH(machine_from_text(with(text, "sm=\"90\"", "sm=\"ninety\"")),
+                    ContainsSubstring("line 6, column") && ContainsSubstring("sm"));
 }
 
 TEST_CASE("what is written for NCCL is the same machine when it is read", "[topology][import][nccl]") {
-  const std::string file = GENERATE(as<std::string>{}, "nvswitch_8x.json", "cube_mesh_8x.json", "nvlink_pairs_4x.json", "pcie_switches_16x.json",
-                                    "mixed_islands_7x.json", "chain_3x.json", "nvswitch_4x.nccl.xml");
+  const std::string file = GENERATE(as<std::string>{}, "nvswitch_8x.json", "cube_mesh_8x.json", "nvlink_pairs_4x.json",
+                                    "pcie_switches_16x.json", "mixed_islands_7x.json", "chain_3x.json", "nvswitch_4x.nccl.xml");
   CAPTURE(file);
   const Machine machine = test_machine(file);
   const Machine back = machine_from_text(to_nccl_xml(machine));
@@ -259,7 +264,8 @@ TEST_CASE("errors of importers say where and what was expected", "[topology][imp
       {"<system>", "expected valid XML: "},
       {"<system/>", "line 1, column 2: expected a GPU within <system>"},
       {"<graphs/>", "expected <system>, found <graphs>"},
-      {"<system><cpu><pci class=\"0x030200\" busid=\"1a\"/></cpu></system>", "line 1, column 15: expected a PCI address for busid, found '1a'"},
+      {"<system><cpu><pci class=\"0x030200\" busid=\"1a\"/></cpu></system>",
+       "line 1, column 15: expected a PCI address for busid, found '1a'"},
   }));
   CAPTURE(text);
   CHECK_THROWS_WITH(machine_from_text(text), ContainsSubstring(complaint));

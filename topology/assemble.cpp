@@ -39,14 +39,19 @@ unsigned count_of(const NvlinkCounts& counts, int from, int to) {
   return found == counts.end() ? 0 : found->second;
 }
 
-/// By node: what its PCIe links carry at most.
+double slot_of(const Node& node) {
+  const double known = slot_gb_per_s(static_cast<unsigned>(node.pcie_generation), static_cast<unsigned>(node.pcie_width));
+  return known > 0 ? known : usual_slot_gb_per_s(node.compute_capability);
+}
+
+/// By node: what its PCIe links carry at most, or else its slot.
 std::vector<double> slots_of(const Machine& machine) {
   std::vector<double> slots(machine.nodes.size(), 0);
   for (const Link& link : machine.links)
     if (link.kind == LinkKind::pcie)
       slots[static_cast<std::size_t>(link.from)] = std::max(slots[static_cast<std::size_t>(link.from)], link.gb_per_s);
   for (std::size_t i = 0; i < slots.size(); ++i)
-    if (slots[i] == 0) slots[i] = usual_slot_gb_per_s(machine.nodes[i].compute_capability);
+    if (slots[i] == 0) slots[i] = slot_of(machine.nodes[i]);
   return slots;
 }
 
@@ -68,6 +73,15 @@ void join(Machine& machine, int a, int b, LinkKind kind, double gb_per_s) {
   }
 }
 
+Peer& peer_entry(Machine& machine, int from, int to) {
+  for (Peer& peer : machine.peers)
+    if (peer.from == from && peer.to == to) return peer;
+  Peer fresh;
+  fresh.from = from;
+  fresh.to = to;
+  return machine.peers.emplace_back(std::move(fresh));
+}
+
 int nvswitch_of(Machine& machine) {
   for (std::size_t i = 0; i < machine.nodes.size(); ++i)
     if (machine.nodes[i].kind == NodeKind::nvswitch) return static_cast<int>(i);
@@ -87,7 +101,8 @@ void claim_peers(Machine& machine, const NvlinkCounts& counts) {
     const auto by_pcie = paths.from(from);
     for (const int to : gpus) {
       if (from == to) continue;
-      const unsigned links = std::max(count_of(counts, from, to), count_of(counts, to, from)) + std::min(count_of(counts, from, hub), count_of(counts, to, hub));
+      const unsigned links = std::max(count_of(counts, from, to), count_of(counts, to, from)) +
+                             std::min(count_of(counts, from, hub), count_of(counts, to, hub));
       Peer peer;
       peer.from = from;
       peer.to = to;

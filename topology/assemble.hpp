@@ -19,6 +19,9 @@ int add_node(Machine& machine, Node node);
 /// Links two nodes in both directions. What they have of this kind already grows by the rate, so that NVLinks add up.
 void join(Machine& machine, int a, int b, LinkKind kind, double gb_per_s);
 
+/// The entry for an ordered pair of GPUs, added if there is none.
+Peer& peer_entry(Machine& machine, int from, int to);
+
 /// The nvswitch node, added at the first call: one stands for all, since nothing that a plan uses tells them apart.
 int nvswitch_of(Machine& machine);
 

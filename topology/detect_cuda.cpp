@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/cuda.hpp"
+#include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
 
@@ -71,21 +72,21 @@ void describe_peer(Peer& peer, int from, int to) {
 
 }  // namespace
 
-void add_cuda(Detection& detection) {
+void add_cuda(Machine& machine) {
   std::vector<int> nodes;
   const int count = cuda_device_count();
   for (int device = 0; device < count; ++device) {
     Node node = describe(device);
     // Instances of one partitioned GPU share its address; the first keeps it.
-    for (const Node& other : detection.machine.nodes) {
+    for (const Node& other : machine.nodes) {
       if (other.pci == node.pci) node.pci.clear();
       if (other.uuid == node.uuid) node.uuid.clear();
     }
-    nodes.push_back(detection.add(std::move(node)));
+    nodes.push_back(add_node(machine, std::move(node)));
   }
   for (int from = 0; from < count; ++from)
     for (int to = 0; to < count; ++to)
-      if (from != to) describe_peer(detection.peer(nodes[static_cast<std::size_t>(from)], nodes[static_cast<std::size_t>(to)]), from, to);
+      if (from != to) describe_peer(peer_entry(machine, nodes[static_cast<std::size_t>(from)], nodes[static_cast<std::size_t>(to)]), from, to);
 }
 
 }  // namespace collectives

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
 
@@ -44,7 +45,7 @@ int numa_of(hwloc_topology_t topology, const std::string& pci) {
 /// Memory of a GPU that the system shows as a NUMA node: no CPU is there, and pools must not be put there.
 bool is_gpu_memory(hwloc_obj_t numa) { return numa->subtype && std::string_view(numa->subtype) == "GPUMemory"; }
 
-void add_numa_nodes(hwloc_topology_t topology, Detection& detection) {
+void add_numa_nodes(hwloc_topology_t topology, Machine& machine) {
   const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
   for (int i = 0; i < count; ++i) {
     hwloc_obj_t numa = hwloc_get_obj_by_type(topology, HWLOC_OBJ_NUMANODE, static_cast<unsigned>(i));
@@ -54,20 +55,20 @@ void add_numa_nodes(hwloc_topology_t topology, Detection& detection) {
     node.name = fmt::format("NUMA {}", numa->os_index);
     node.numa = static_cast<int>(numa->os_index);
     node.memory_bytes = numa->attr->numanode.local_memory;
-    detection.add(std::move(node));
+    add_node(machine, std::move(node));
   }
 }
 
 }  // namespace
 
-void add_hwloc(Detection& detection) {
+void add_hwloc(Machine& machine) {
   const Topology topology = load();
   if (!topology) return;
   if (const char* product = hwloc_obj_get_info_by_name(hwloc_get_root_obj(topology.get()), "DMIProductName"))
-    detection.machine.name = product;
-  for (Node& node : detection.machine.nodes)
+    machine.name = product;
+  for (Node& node : machine.nodes)
     if (node.kind == NodeKind::gpu && !node.pci.empty()) node.numa = numa_of(topology.get(), node.pci);
-  add_numa_nodes(topology.get(), detection);
+  add_numa_nodes(topology.get(), machine);
 }
 
 }  // namespace collectives

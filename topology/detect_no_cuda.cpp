@@ -3,6 +3,6 @@
 namespace collectives {
 
 /// A build without the CUDA backend can use no GPU, so it reports none.
-void add_cuda(Detection&) {}
+void add_cuda(Machine&) {}
 
 }  // namespace collectives

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <optional>
 
+#include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
 #include "topology/nvml.hpp"
 #include "topology/nvml_links.hpp"
-#include "topology/priors.hpp"
+#include "topology/refusals.hpp"
 
 namespace collectives {
 namespace {
@@ -27,11 +28,11 @@ std::string address_of(const Nvml& nvml, nvml::Device device) {
   return pci_address(info.domain, info.bus, info.device, 0);
 }
 
-/// The GPU of the detection that this device is, or a new node that CUDA has no number for.
-int join(const Nvml& nvml, nvml::Device device, Detection& detection) {
+/// The GPU of the machine that this device is, or a new node that CUDA has no number for.
+int node_of(const Nvml& nvml, nvml::Device device, Machine& machine) {
   const std::string pci = address_of(nvml, device);
   const std::string uuid = text_of(nvml.uuid, device);
-  auto& nodes = detection.machine.nodes;
+  auto& nodes = machine.nodes;
   const auto matching = [&](std::string Node::*member, const std::string& value) {
     for (std::size_t i = 0; i < nodes.size(); ++i)
       if (!value.empty() && nodes[i].*member == value) return static_cast<int>(i);
@@ -45,14 +46,18 @@ int join(const Nvml& nvml, nvml::Device device, Detection& detection) {
   node.uuid = uuid;
   int major = 0, minor = 0;
   if (nvml.compute_capability && nvml.compute_capability(device, &major, &minor) == 0) node.compute_capability = 10 * major + minor;
-  return detection.add(std::move(node));
+  return add_node(machine, std::move(node));
 }
 
-double slot_of(const Nvml& nvml, nvml::Device device) {
+/// What the device and the system can do at most, the window to its memory, and whether it is partitioned.
+void describe(const Nvml& nvml, nvml::Device device, Node& node) {
   unsigned generation = 0, width = 0;
-  if (!nvml.most_generation || nvml.most_generation(device, &generation) != 0) return 0;
-  if (!nvml.most_width || nvml.most_width(device, &width) != 0) return 0;
-  return slot_gb_per_s(generation, width);
+  if (nvml.most_generation && nvml.most_generation(device, &generation) == 0) node.pcie_generation = static_cast<int>(generation);
+  if (nvml.most_width && nvml.most_width(device, &width) == 0) node.pcie_width = static_cast<int>(width);
+  nvml::Bar1Memory memory{};
+  if (nvml.bar1 && nvml.bar1(device, &memory) == 0) node.bar1_bytes = memory.total;
+  unsigned current = 0, pending = 0;
+  if (nvml.mig && nvml.mig(device, &current, &pending) == 0) node.mig = current == 1;
 }
 
 std::string pcie_path(const Nvml& nvml, nvml::Device a, nvml::Device b) {
@@ -80,101 +85,77 @@ std::optional<int> status_of(const Nvml& nvml, nvml::Device a, nvml::Device b, n
   return status;
 }
 
-std::string words_for(int status) {
-  switch (status) {
-    case nvml::chipset:
-      return "the driver does not allow it on this chipset, as in most virtual machines";
-    case nvml::gpu:
-      return "the driver does not allow it for this kind of GPU";
-    case nvml::io_hub:
-      return "the GPUs are below I/O hubs that do not forward it";
-    case nvml::registry:
-      return "a registry key of the driver disables it";
-    case nvml::not_supported:
-      return "the driver does not support it for this pair, as for different chips, MIG or NVSwitches that are down";
-  }
-  return "the driver does not say why";
-}
-
-/// Why CUDA refuses, as far as NVML says. Writes come first: they are what this library does to a peer.
-std::string why_refused(const Nvml& nvml, nvml::Device a, nvml::Device b) {
-  bool asked = false;
+/// The status by which the driver refuses a pair, `ok` if it does not, nothing if it does not say. Writes come first: they are
+/// what this library does to a peer.
+std::optional<int> refused_status(const Nvml& nvml, nvml::Device a, nvml::Device b) {
+  std::optional<int> answer;
   for (const auto capability : {nvml::write, nvml::read}) {
     const auto status = status_of(nvml, a, b, capability);
-    if (status && *status != nvml::ok) return words_for(*status);
-    asked = asked || status;
+    if (status) answer = status;
+    if (status && *status != nvml::ok) break;
   }
-  return asked ? "CUDA refuses although NVML reports it as possible" : "CUDA refuses";
+  return answer;
 }
 
-/// One GPU as NVML and as the detection know it.
+/// One GPU as NVML knows it, and its node.
 struct Member {
   nvml::Device device;
   int node;
   NvlinkEnds ends;
 };
 
-void describe_pair(const Nvml& nvml, const Member& from, const Member& to, Detection& detection) {
+void describe_pair(const Nvml& nvml, const Member& from, const Member& to, Machine& machine) {
+  const Node &sender = machine.nodes[static_cast<std::size_t>(from.node)], &receiver = machine.nodes[static_cast<std::size_t>(to.node)];
   const auto blocked = status_of(nvml, from.device, to.device, nvml::nvlink);
   // A GPU may be wired to a switch that is not set up to lead to every other GPU.
   const bool switched = !blocked || *blocked == nvml::ok;
-  const unsigned direct = from.ends.to(detection.machine.nodes[static_cast<std::size_t>(to.node)].pci);
+  const unsigned direct = from.ends.to(receiver.pci);
   const unsigned links = direct + (switched ? std::min(from.ends.to_switch, to.ends.to_switch) : 0);
-  Peer& peer = detection.peer(from.node, to.node);
+  Peer& peer = peer_entry(machine, from.node, to.node);
   peer.path = links > 0 ? fmt::format("NV{}", links) : pcie_path(nvml, from.device, to.device);
-  const auto seen = [&](const Member& member) { return detection.machine.nodes[static_cast<std::size_t>(member.node)].device >= 0; };
-  if (!seen(from) || !seen(to))
-    peer.reason = "CUDA cannot see one of them";
-  else if (!peer.access)
-    peer.reason = why_refused(nvml, from.device, to.device);
-  if (direct > 0) detection.machine.links.push_back(nvlink(from.node, to.node, direct * from.ends.line_gb_per_s));
-}
-
-/// All NVSwitches as one node: they are not told apart by anything that a plan could use.
-void add_switch(const std::vector<Member>& members, Detection& detection) {
-  const auto on_switch = [](const Member& member) { return member.ends.to_switch > 0; };
-  if (std::none_of(members.begin(), members.end(), on_switch)) return;
-  Node node;
-  node.kind = NodeKind::nvswitch;
-  node.name = "NVSwitch";
-  const int hub = detection.add(std::move(node));
-  for (const Member& member : members) {
-    if (!on_switch(member)) continue;
-    const double rate = member.ends.to_switch * member.ends.line_gb_per_s;
-    detection.machine.links.push_back(nvlink(member.node, hub, rate));
-    detection.machine.links.push_back(nvlink(hub, member.node, rate));
+  if (!peer.access) {
+    const Refusal refusal = refusal_of(refused_status(nvml, from.device, to.device), machine, sender, receiver);
+    peer.reason = refusal.reason;
+    peer.remedy = refusal.remedy;
   }
+  if (direct > 0) machine.links.push_back({from.node, to.node, LinkKind::nvlink, direct * from.ends.line_gb_per_s, 0, Evidence::claimed});
 }
 
-std::vector<Member> find_members(const Nvml& nvml, Detection& detection) {
+void add_switch(const std::vector<Member>& members, Machine& machine) {
+  for (const Member& member : members)
+    if (member.ends.to_switch > 0)
+      join(machine, member.node, nvswitch_of(machine), LinkKind::nvlink, member.ends.to_switch * member.ends.line_gb_per_s);
+}
+
+std::vector<Member> find_members(const Nvml& nvml, Machine& machine) {
   unsigned count = 0;
   if (!nvml.count || !nvml.handle || nvml.count(&count) != 0) return {};
   std::vector<Member> members;
   for (unsigned i = 0; i < count; ++i) {
     nvml::Device device = nullptr;
     if (nvml.handle(i, &device) != 0) continue;
-    const int node = join(nvml, device, detection);
+    const int node = node_of(nvml, device, machine);
     members.push_back({device, node, {}});
-    detection.slot_gb_per_s[static_cast<std::size_t>(node)] = slot_of(nvml, device);
+    describe(nvml, device, machine.nodes[static_cast<std::size_t>(node)]);
   }
   // The far ends of links are looked up among all GPUs, so all must be known first.
-  for (Member& member : members) member.ends = nvlink_ends(nvml, member.device, detection.machine, member.node);
+  for (Member& member : members) member.ends = nvlink_ends(nvml, member.device, machine, member.node);
   return members;
 }
 
 }  // namespace
 
-void read_nvml(const Nvml& nvml, Detection& detection) {
+void read_nvml(const Nvml& nvml, Machine& machine) {
   if (!nvml.init || nvml.init() != 0) return;
-  detection.machine.driver = text_of(nvml.driver_version);
-  const auto members = find_members(nvml, detection);
+  machine.driver = text_of(nvml.driver_version);
+  const auto members = find_members(nvml, machine);
   for (const Member& from : members)
     for (const Member& to : members)
-      if (from.node != to.node) describe_pair(nvml, from, to, detection);
-  add_switch(members, detection);
+      if (from.node != to.node) describe_pair(nvml, from, to, machine);
+  add_switch(members, machine);
   if (nvml.shutdown) nvml.shutdown();
 }
 
-void add_nvml(Detection& detection) { read_nvml(open_nvml(), detection); }
+void add_nvml(Machine& machine) { read_nvml(open_nvml(), machine); }
 
 }  // namespace collectives

@@ -80,7 +80,8 @@ class NcclWriter {
     const bool is_gpu = device.kind == NodeKind::gpu;
     if (written_[static_cast<std::size_t>(index)] || (!is_gpu && device.kind != NodeKind::pci_switch)) return;
     written_[static_cast<std::size_t>(index)] = true;
-    require(!is_gpu || !device.pci.empty(), [&] { return fmt::format("expected a PCI address for node {}: NCCL finds GPUs by it", index); });
+    require(!is_gpu || !device.pci.empty(),
+            [&] { return fmt::format("expected a PCI address for node {}: NCCL finds GPUs by it", index); });
     auto element = parent.append_child("pci");
     element.append_attribute("busid") = (device.pci.empty() ? invented_address() : device.pci).c_str();
     element.append_attribute("class") = is_gpu ? "0x030200" : "0x060400";
@@ -95,7 +96,8 @@ class NcclWriter {
     Slot slot{static_cast<unsigned>(device.pcie_generation), static_cast<unsigned>(device.pcie_width)};
     if (slot.generation == 0 || slot.width == 0) slot = gb_per_s > 0 ? slot_like(gb_per_s) : Slot{};
     if (slot.generation == 0) return;
-    constexpr const char* speeds[] = {"", "2.5 GT/s PCIe", "5.0 GT/s PCIe", "8.0 GT/s PCIe", "16.0 GT/s PCIe", "32.0 GT/s PCIe", "64.0 GT/s PCIe"};
+    constexpr const char* speeds[] = {
+        "", "2.5 GT/s PCIe", "5.0 GT/s PCIe", "8.0 GT/s PCIe", "16.0 GT/s PCIe", "32.0 GT/s PCIe", "64.0 GT/s PCIe"};
     element.append_attribute("link_speed") = speeds[std::min<std::size_t>(slot.generation, std::size(speeds) - 1)];
     element.append_attribute("link_width") = slot.width;
   }

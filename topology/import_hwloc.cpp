@@ -59,7 +59,9 @@ class HwlocReader {
     const auto root = xml_.root();
     const std::string_view version = root.attribute("version").value();
     if (std::string_view(root.name()) != "topology" || !version.starts_with("2."))
-      xml_.fail(root, fmt::format("<topology> of hwloc's XML version 2, found '{}'; newer versions of lstopo write it with --export-xml-flags v2", shown(version)));
+      xml_.fail(root,
+                fmt::format("<topology> of hwloc's XML version 2, found '{}'; newer versions of lstopo write it with --export-xml-flags v2",
+                            shown(version)));
     for (const auto object : root.children("object")) read_numa_nodes(object);
     if (machine_.nodes.empty()) xml_.fail(root, "a NUMANode object");
     for (const auto object : root.children("object")) read_object(object, {});
@@ -77,9 +79,9 @@ class HwlocReader {
   /// Where the walk stands.
   struct Place {
     int numa = -1;
-    int above = -1;         ///< the node that a device here hangs off
-    int bridges = 0;        ///< PCI bridges passed below the host bridge
-    double port_rate = 0;   ///< of the last of them
+    int above = -1;        ///< the node that a device here hangs off
+    int bridges = 0;       ///< PCI bridges passed below the host bridge
+    double port_rate = 0;  ///< of the last of them
   };
 
   static bool is(pugi::xml_node object, std::string_view type) { return object.attribute("type").value() == type; }
@@ -119,7 +121,8 @@ class HwlocReader {
       place.above = add_bridge(object, NodeKind::host_bridge, place, cpu_of(place.numa), LinkKind::memory, 0);
       place.bridges = 0;
     } else {
-      if (++place.bridges % 2 == 0) place.above = add_bridge(object, NodeKind::pci_switch, place, above(object, place), LinkKind::pcie, rate_of(object));
+      if (++place.bridges % 2 == 0)
+        place.above = add_bridge(object, NodeKind::pci_switch, place, above(object, place), LinkKind::pcie, rate_of(object));
       place.port_rate = rate_of(object);
     }
   }
@@ -163,7 +166,8 @@ class HwlocReader {
     for (const auto os : object.children("object")) {
       if (const auto model = info(os, "GPUModel"); !model.empty()) node.name = model;
       if (const auto uuid = info(os, "NVIDIAUUID"); !uuid.empty()) node.uuid = uuid;
-      if (const auto units = info(os, "CUDAMultiProcessors"); !units.empty()) node.multiprocessors = std::max(0, whole_number(units).value_or(0));
+      if (const auto units = info(os, "CUDAMultiProcessors"); !units.empty())
+        node.multiprocessors = std::max(0, whole_number(units).value_or(0));
       if (const auto size = info(os, "CUDAGlobalMemorySize"); !size.empty()) node.memory_bytes = whole(size) * 1024;
       cuda = std::max(cuda, number_behind("cuda", os.attribute("name").value()).value_or(-1));
     }
@@ -175,7 +179,8 @@ class HwlocReader {
 
   /// By CUDA's own numbers where the file has them of all, else in the order of addresses.
   void number_gpus() {
-    if (gpus_.empty()) xml_.fail(xml_.root(), "an NVIDIA GPU among the PCI devices; lstopo leaves them out without --whole-io or -v on some versions");
+    if (gpus_.empty())
+      xml_.fail(xml_.root(), "an NVIDIA GPU among the PCI devices; lstopo leaves them out without --whole-io or -v on some versions");
     const bool known = std::all_of(gpus_.begin(), gpus_.end(), [](const auto& gpu) { return gpu.second >= 0; });
     const auto pci = [this](int gpu) -> const std::string& { return machine_.nodes[static_cast<std::size_t>(gpu)].pci; };
     std::stable_sort(gpus_.begin(), gpus_.end(), [&](const auto& a, const auto& b) { return pci(a.first) < pci(b.first); });
@@ -195,7 +200,8 @@ class HwlocReader {
     each_word(distances, "u64values", [&](std::string_view value) {
       const std::size_t row = place / std::max<std::size_t>(ends.size(), 1), column = place % std::max<std::size_t>(ends.size(), 1);
       ++place;
-      if (row < ends.size() && ends[row] >= 0 && ends[column] >= 0 && ends[row] != ends[column]) add_nvlink(ends[row], ends[column], whole(value));
+      if (row < ends.size() && ends[row] >= 0 && ends[column] >= 0 && ends[row] != ends[column])
+        add_nvlink(ends[row], ends[column], whole(value));
     });
     if (place != ends.size() * ends.size()) xml_.fail(distances, fmt::format("{} values, found {}", ends.size() * ends.size(), place));
   }
@@ -226,8 +232,8 @@ class HwlocReader {
   const SourceText& source_;
   XmlText xml_;
   Machine machine_;
-  std::vector<std::pair<int, int>> gpus_;                 ///< node and CUDA's number, -1 if the file has none
-  std::vector<std::pair<std::string, int>> objects_;      ///< "OSDev:802" and the node that it is of
+  std::vector<std::pair<int, int>> gpus_;             ///< node and CUDA's number, -1 if the file has none
+  std::vector<std::pair<std::string, int>> objects_;  ///< "OSDev:802" and the node that it is of
   NvlinkCounts nvlinks_;
 };
 

@@ -17,20 +17,6 @@ namespace {
 
 constexpr int class_display = 0x03, class_switch = 0x0604, class_nvswitch = 0x0680;
 
-/// "16.0 GT/s PCIe", "8 GT/s" and the like as a generation; 0 if it says nothing.
-unsigned generation_of(std::string_view speed) {
-  constexpr struct {
-    std::string_view digits;
-    unsigned generation;
-  } speeds[] = {{"2.5", 1}, {"5", 2}, {"8", 3}, {"16", 4}, {"32", 5}, {"64", 6}};
-  std::string_view number = speed.substr(0, speed.find(' '));
-  if (const auto unit = number.find('G'); unit != std::string_view::npos) number = number.substr(0, unit);
-  if (number.ends_with(".0")) number.remove_suffix(2);
-  for (const auto& known : speeds)
-    if (number == known.digits) return known.generation;
-  return 0;
-}
-
 class NcclReader {
  public:
   explicit NcclReader(const SourceText& source) : source_(source), xml_(source) {}
@@ -38,7 +24,8 @@ class NcclReader {
   Machine read() {
     const auto root = xml_.root();
     if (std::string_view(root.name()) != "system")
-      xml_.fail(root, fmt::format("<system>, found <{}>{}", shown(root.name()), std::string_view(root.name()) == "graphs" ? ", which tells of rings and not of a machine" : ""));
+      xml_.fail(root, fmt::format("<system>, found <{}>{}", shown(root.name()),
+                                  std::string_view(root.name()) == "graphs" ? ", which tells of rings and not of a machine" : ""));
     for (const auto cpu : root.children("cpu")) read_cpu(cpu);
     if (gpus_.empty()) xml_.fail(root, "a GPU within <system>");
     number_gpus();
@@ -82,7 +69,7 @@ class NcclReader {
     if (node.pci.empty()) xml_.fail(element, fmt::format("a PCI address for busid, found '{}'", shown(element.attribute("busid").value())));
     node.numa = numa_;
     const int kind = xml_.number(element, "class", 0) >> 8;
-    const unsigned generation = generation_of(element.attribute("link_speed").value());
+    const unsigned generation = pcie_generation(element.attribute("link_speed").value());
     const int width = std::clamp(xml_.number(element, "link_width", 0), 0, 32);
     const double rate = slot_gb_per_s(generation, static_cast<unsigned>(width));
     node.pcie_generation = static_cast<int>(generation);

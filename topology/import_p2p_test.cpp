@@ -43,18 +43,8 @@ void add_nvlinks(Machine& machine, const P2pTest& test) {
 double slot_seen(const P2pTest& test, std::size_t gpu) {
   double slot = 0;
   for (std::size_t to = 0; to < test.gpus; ++to)
-    if (to != gpu)
-      slot = std::max({slot, test.gb_per_s(true, gpu, to), is_nvlink(test, gpu, to) ? 0 : test.gb_per_s(false, gpu, to)});
+    if (to != gpu) slot = std::max({slot, test.gb_per_s(true, gpu, to), is_nvlink(test, gpu, to) ? 0 : test.gb_per_s(false, gpu, to)});
   return slot;
-}
-
-Peer& entry(Machine& machine, int from, int to) {
-  for (Peer& peer : machine.peers)
-    if (peer.from == from && peer.to == to) return peer;
-  Peer fresh;
-  fresh.from = from;
-  fresh.to = to;
-  return machine.peers.emplace_back(std::move(fresh));
 }
 
 /// Figures without access are those of the way through host memory.
@@ -79,7 +69,7 @@ void put(Peer& peer, const P2pTest& test, std::size_t from, std::size_t to) {
 void put_all(Machine& machine, const P2pTest& test, const std::vector<int>& nodes) {
   for (std::size_t from = 0; from < test.gpus; ++from)
     for (std::size_t to = 0; to < test.gpus; ++to)
-      if (from != to) put(entry(machine, nodes[from], nodes[to]), test, from, to);
+      if (from != to) put(peer_entry(machine, nodes[from], nodes[to]), test, from, to);
 }
 
 /// The machine's GPU that a device of the test is.
@@ -112,12 +102,12 @@ Machine read_p2p_test(const SourceText& source) {
   add_nvlinks(machine, test);
   for (Link& link : machine.links)
     if (link.kind == LinkKind::pcie) link.gb_per_s = slot_seen(test, static_cast<std::size_t>(std::min(link.from, link.to)));
-  const bool asked = !test.matrices[P2pTest::one_way].empty() || !test.matrices[P2pTest::both_ways].empty() ||
-                     !test.matrices[P2pTest::latency].empty();
+  const bool asked =
+      !test.matrices[P2pTest::one_way].empty() || !test.matrices[P2pTest::both_ways].empty() || !test.matrices[P2pTest::latency].empty();
   for (const int from : nodes)
     for (const int to : nodes) {
       if (from == to) continue;
-      Peer& peer = entry(machine, from, to);
+      Peer& peer = peer_entry(machine, from, to);
       peer.access = asked;
       if (!asked) peer.reason = "it was measured without peer access only";
     }

@@ -27,6 +27,8 @@ Nvml open_nvml() {
   find(library, "nvmlDeviceGetCudaComputeCapability", nvml.compute_capability);
   find(library, "nvmlDeviceGetMaxPcieLinkGeneration", nvml.most_generation);
   find(library, "nvmlDeviceGetMaxPcieLinkWidth", nvml.most_width);
+  find(library, "nvmlDeviceGetBAR1MemoryInfo", nvml.bar1);
+  find(library, "nvmlDeviceGetMigMode", nvml.mig);
   find(library, "nvmlDeviceGetTopologyCommonAncestor", nvml.ancestor);
   find(library, "nvmlDeviceGetP2PStatus", nvml.peer_status);
   find(library, "nvmlDeviceGetFieldValues", nvml.fields);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <collectives/topology.hpp>
 #include <cstddef>
 
 namespace collectives {
@@ -30,6 +31,10 @@ struct FieldValue {
 };
 static_assert(sizeof(FieldValue) == 40 && offsetof(FieldValue, value) == 32);
 
+struct Bar1Memory {
+  unsigned long long total, free, used;
+};
+
 inline constexpr unsigned most_links = 18;
 inline constexpr unsigned field_link_state = 165;
 inline constexpr unsigned capability_peer_to_peer = 0;
@@ -53,6 +58,8 @@ struct Nvml {
   int (*compute_capability)(nvml::Device, int*, int*) = nullptr;
   int (*most_generation)(nvml::Device, unsigned*) = nullptr;
   int (*most_width)(nvml::Device, unsigned*) = nullptr;
+  int (*bar1)(nvml::Device, nvml::Bar1Memory*) = nullptr;
+  int (*mig)(nvml::Device, unsigned*, unsigned*) = nullptr;
   int (*ancestor)(nvml::Device, nvml::Device, int*) = nullptr;
   int (*peer_status)(nvml::Device, nvml::Device, int, int*) = nullptr;
   int (*fields)(nvml::Device, int, nvml::FieldValue*) = nullptr;
@@ -63,13 +70,11 @@ struct Nvml {
   int (*link_remote_pci)(nvml::Device, unsigned, nvml::PciInfo*) = nullptr;
 };
 
-struct Detection;
-
 /// The driver's own library, opened at run time; all null without one. It stays open: drivers do not expect to be closed.
 Nvml open_nvml();
 
-/// What NVML knows of the GPUs in `detection`, found by PCI address or else by UUID, never by NVML's own index, and the GPUs
+/// What NVML knows of the GPUs in `machine`, found by PCI address or else by UUID, never by NVML's own index, and the GPUs
 /// that CUDA cannot see.
-void read_nvml(const Nvml& nvml, Detection& detection);
+void read_nvml(const Nvml& nvml, Machine& machine);
 
 }  // namespace collectives

@@ -37,7 +37,8 @@ class Parser {
       if (const Figure found = heading(line->text); found != P2pTest::figures) {
         figure = found;
       } else if (first == "D\\D" || first == "GPU") {
-        if (figure == P2pTest::figures) source_.fail(line->words[0].offset, "a heading such as 'Unidirectional P2P=Enabled Bandwidth' above a matrix");
+        if (figure == P2pTest::figures)
+          source_.fail(line->words[0].offset, "a heading such as 'Unidirectional P2P=Enabled Bandwidth' above a matrix");
         read_matrix(*line, figure);
         figure = P2pTest::figures;
       } else if (first == "Device:") {

@@ -49,6 +49,19 @@ double nvlink_line_gb_per_s(int compute_capability) {
   return nvlink_line_gb_per_s(version, compute_capability);
 }
 
+unsigned pcie_generation(std::string_view speed) {
+  constexpr struct {
+    std::string_view digits;
+    unsigned generation;
+  } speeds[] = {{"2.5", 1}, {"5", 2}, {"8", 3}, {"16", 4}, {"32", 5}, {"64", 6}};
+  std::string_view number = speed.substr(0, speed.find(' '));
+  if (const auto unit = number.find('G'); unit != std::string_view::npos) number = number.substr(0, unit);
+  if (number.ends_with(".0")) number.remove_suffix(2);
+  for (const auto& known : speeds)
+    if (number == known.digits) return known.generation;
+  return 0;
+}
+
 double slot_gb_per_s(unsigned generation, unsigned width) {
   if (generation == 0 || width == 0) return 0;
   // Lane rates after line coding, times what was measured of them: 0.80 of Gen3, 0.83 of Gen4, 0.89 of Gen5.

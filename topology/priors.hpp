@@ -24,6 +24,9 @@ double nvlink_line_gb_per_s(unsigned version, int compute_capability);
 /// The same where only the chip is known, or not even that.
 double nvlink_line_gb_per_s(int compute_capability);
 
+/// "16.0 GT/s PCIe", "8 GT/s" and the like, as the kernel and NCCL write speeds, as a generation; 0 for anything else.
+unsigned pcie_generation(std::string_view speed);
+
 /// What stores reach through a PCIe slot, by generation and lanes; 0 if either is not known.
 double slot_gb_per_s(unsigned generation, unsigned width);
 

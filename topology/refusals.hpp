@@ -1,6 +1,7 @@
 #pragma once
 
 #include <collectives/topology.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,10 @@ struct Refusal {
   std::string remedy;
 };
 
-/// By the status of NVML, see `nvml::Status`.
+/// What is known of a pair that CUDA refuses: NVML's status of it, if it gave one, and the GPUs themselves.
+Refusal refusal_of(std::optional<int> status, const Machine& machine, const Node& from, const Node& to);
+
+/// By the status of NVML alone, see `nvml::Status`.
 Refusal refusal_for(int status);
 
 /// The status that nvidia-smi writes as CNS, GNS, TNS, DR, NS or U; `nvml::ok` for OK.

@@ -55,7 +55,8 @@ class MatrixReader {
   void add_column(const Word& word) {
     if (const auto number = number_behind("GPU", word.text)) {
       const bool ascends = matrix_.gpus.empty() || matrix_.gpus.back() < *number;
-      if (!ascends || matrix_.gpus.size() != matrix_.columns.size()) source_.fail(word.offset, "GPUs in ascending order, before other columns");
+      if (!ascends || matrix_.gpus.size() != matrix_.columns.size())
+        source_.fail(word.offset, "GPUs in ascending order, before other columns");
       if (matrix_.gpus.size() == max_described_gpus) source_.fail(word.offset, fmt::format("at most {} GPUs", max_described_gpus));
       matrix_.gpus.push_back(*number);
     }
@@ -85,10 +86,10 @@ class MatrixReader {
       return;
     }
     constexpr std::string_view some_path = "NV and a number, PIX, PXB, PHB, NODE or SYS", some_status = "a status such as OK or CNS";
-    const auto expected = itself                              ? std::string("X")
-                          : matrix_.kind == Kind::unknown     ? fmt::format("{}, or {}", some_path, some_status)
-                          : matrix_.kind == Kind::paths ? std::string(some_path)
-                                                              : std::string(some_status);
+    const auto expected = itself                          ? std::string("X")
+                          : matrix_.kind == Kind::unknown ? fmt::format("{}, or {}", some_path, some_status)
+                          : matrix_.kind == Kind::paths   ? std::string(some_path)
+                                                          : std::string(some_status);
     source_.fail(cell.offset, fmt::format("{}, found '{}'", expected, shown(cell.text)));
   }
 

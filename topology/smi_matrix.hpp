@@ -10,9 +10,9 @@ namespace collectives {
 struct SmiMatrix {
   enum class Kind { unknown, paths, statuses };
 
-  Kind kind = Kind::unknown;            ///< of -m or of -p2p; a single GPU has no cell that tells
-  char capability = 0;                  ///< the letter behind -p2p in the line above, if the command is there; else 0
-  std::size_t offset = 0;               ///< of its header
+  Kind kind = Kind::unknown;  ///< of -m or of -p2p; a single GPU has no cell that tells
+  char capability = 0;        ///< the letter behind -p2p in the line above, if the command is there; else 0
+  std::size_t offset = 0;     ///< of its header
   std::vector<Word> columns;
   std::vector<int> gpus;                ///< the numbers in their names, ascending
   std::vector<std::vector<Word>> rows;  ///< [GPU][column]

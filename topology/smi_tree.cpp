@@ -67,7 +67,9 @@ class Tree {
     for (std::size_t gpu = 0; gpu < gpus(); ++gpu) {
       numa(gpu) = matrix_.numa[gpu];
       if (numa(gpu) >= 0) continue;
-      const auto group = !matrix_.cpus[gpu].empty() ? std::string(matrix_.cpus[gpu]) : apart ? fmt::format("group {}", in_numa_.root(gpu)) : "";
+      const auto group = !matrix_.cpus[gpu].empty() ? std::string(matrix_.cpus[gpu])
+                         : apart                    ? fmt::format("group {}", in_numa_.root(gpu))
+                                                    : "";
       const auto [place, added] = counted.emplace(group, 0);
       while (added && !taken.insert(place->second).second) ++place->second;
       numa(gpu) = place->second;

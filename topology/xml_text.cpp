@@ -27,7 +27,8 @@ XmlText::XmlText(const SourceText& source) : source_(source) {
   // pugixml leaves entities alone; what else may read this text does not.
   if (const auto entity = text.find("<!ENTITY"); entity != std::string_view::npos) source.fail(entity, "no declarations of entities");
   const auto result = document_.load_buffer(text.data(), text.size(), pugi::parse_default, pugi::encoding_utf8);
-  if (!result) source.fail(static_cast<std::size_t>(std::max<std::ptrdiff_t>(result.offset, 0)), fmt::format("valid XML: {}", result.description()));
+  if (!result)
+    source.fail(static_cast<std::size_t>(std::max<std::ptrdiff_t>(result.offset, 0)), fmt::format("valid XML: {}", result.description()));
   DepthCheck check;
   document_.traverse(check);
   if (check.too_deep) fail(check.too_deep, fmt::format("at most {} nested elements", max_xml_depth));
@@ -51,7 +52,8 @@ int XmlText::number(pugi::xml_node node, const char* attribute, int otherwise) c
 
 std::string XmlText::pci(pugi::xml_node node, const char* attribute) const {
   std::string text = node.attribute(attribute).value();
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
   // Eight digits of domain are one spelling of it, four the other.
   while (text.size() > 12 && text[0] == '0') text.erase(0, 1);
   return is_pci_address(text) ? text : "";

@@ -54,8 +54,10 @@ constexpr const char* p2p_test_seeds[] = {"one_refused_3x.p2p_test.txt"};
 constexpr const char* nccl_seeds[] = {"nvswitch_4x.nccl.xml"};
 constexpr const char* hwloc_seeds[] = {"bridge_3x.hwloc.xml", "two_sockets.hwloc.xml"};
 
-constexpr FuzzTarget targets[] = {{"any", run_any, json_seeds},          {"smi", run_smi, smi_seeds},
-                                  {"p2p_test", run_p2p_test, p2p_test_seeds}, {"nccl", run_nccl, nccl_seeds},
+constexpr FuzzTarget targets[] = {{"any", run_any, json_seeds},
+                                  {"smi", run_smi, smi_seeds},
+                                  {"p2p_test", run_p2p_test, p2p_test_seeds},
+                                  {"nccl", run_nccl, nccl_seeds},
                                   {"hwloc", run_hwloc, hwloc_seeds}};
 
 }  // namespace
