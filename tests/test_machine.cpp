@@ -146,6 +146,12 @@ TEST_CASE("the peer table gives the reason why there is no access, once for all 
   CHECK_THAT(table, !ContainsSubstring("GB/s of one flow"));
 }
 
+TEST_CASE("the peer table says what may help", "[topology][table]") {
+  CHECK_THAT(
+      peer_table(test_machine("nvlink_pairs_4x.topo.txt")),
+      ContainsSubstring("no peer access: the driver does not allow it for this kind of GPU; what may help: none with NVIDIA's own driver"));
+}
+
 TEST_CASE("the peer table without a GPU is a sentence", "[topology][table]") {
   Machine machine = small_machine();
   machine.nodes.erase(machine.nodes.begin(), machine.nodes.begin() + 2);

@@ -7,6 +7,7 @@
 #include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
+#include "topology/refusals.hpp"
 
 namespace collectives {
 namespace {
@@ -58,14 +59,20 @@ Node describe(int device) {
   return node;
 }
 
-void describe_peer(Peer& peer, int from, int to) {
+/// `peer` is an entry of `machine`, whose devices these are.
+void describe_peer(const Machine& machine, Peer& peer, int from, int to) {
   int access = 0;
   if (!worked(cudaDeviceCanAccessPeer(&access, from, to))) {
     peer.reason = "CUDA did not answer whether it can";
     return;
   }
   peer.access = access != 0;
-  if (!peer.access) peer.reason = "CUDA refuses";
+  if (!peer.access) {
+    const Refusal refusal =
+        refusal_of({}, machine, machine.nodes[static_cast<std::size_t>(peer.from)], machine.nodes[static_cast<std::size_t>(peer.to)]);
+    peer.reason = refusal.reason;
+    peer.remedy = refusal.remedy;
+  }
   int atomics = 0;
   if (worked(cudaDeviceGetP2PAttribute(&atomics, cudaDevP2PAttrNativeAtomicSupported, from, to))) peer.native_atomics = atomics != 0;
 }
@@ -86,7 +93,8 @@ void add_cuda(Machine& machine) {
   }
   for (int from = 0; from < count; ++from)
     for (int to = 0; to < count; ++to)
-      if (from != to) describe_peer(peer_entry(machine, nodes[static_cast<std::size_t>(from)], nodes[static_cast<std::size_t>(to)]), from, to);
+      if (from != to)
+        describe_peer(machine, peer_entry(machine, nodes[static_cast<std::size_t>(from)], nodes[static_cast<std::size_t>(to)]), from, to);
 }
 
 }  // namespace collectives

@@ -50,7 +50,10 @@ double slot_seen(const P2pTest& test, std::size_t gpu) {
 /// Figures without access are those of the way through host memory.
 void put(Peer& peer, const P2pTest& test, std::size_t from, std::size_t to) {
   if (const auto access = test.access(from, to)) {
-    if (peer.access && !*access) peer.native_atomics = false;
+    if (peer.access && !*access) {
+      peer.native_atomics = false;
+      peer.evidence = Evidence::claimed;  // of the path that was
+    }
     peer.access = *access;
     if (*access)
       peer.reason = peer.remedy = "";

@@ -66,12 +66,18 @@ class Table {
     const std::string path = peer->path.empty() ? "?" : printable(peer->path);
     if (!peer->path.empty()) paths_.insert(path);
     if (!peer->access) {
-      reasons_[peer->reason.empty() ? "no peer access" : "no peer access: " + printable(peer->reason)].push_back(names_[row] + ">" +
-                                                                                                                 names_[column]);
+      reasons_[refusal(*peer)].push_back(names_[row] + ">" + names_[column]);
       return path + " --";
     }
     evidence_.insert(peer->evidence);
     return fmt::format("{} {}{}", path, peer->gb_per_s > 0 ? rounded(peer->gb_per_s) : "?", mark(peer->evidence));
+  }
+
+  static std::string refusal(const Peer& peer) {
+    std::string words = "no peer access";
+    if (!peer.reason.empty()) words += ": " + printable(peer.reason);
+    if (!peer.remedy.empty()) words += "; what may help: " + printable(peer.remedy);
+    return words;
   }
 
   static char mark(Evidence evidence) { return "cmv"[std::min<std::size_t>(static_cast<std::size_t>(evidence), 2)]; }
