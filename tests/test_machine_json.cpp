@@ -201,7 +201,7 @@ TEST_CASE("an error gives line, column and what was expected", "[topology][json]
 }
 
 TEST_CASE("a machine file cut at any byte is an error with a place", "[topology][json]") {
-  const std::string name = GENERATE(from_range(std::begin(machine_files), std::end(machine_files)));
+  const std::string name = GENERATE(as<std::string>{}, "pcie_2x.json", "chain_3x.json", "nvlink_pairs_4x.json", "mixed_islands_7x.json");
   const std::string text = machine_text(name);
   for (std::size_t length = 0; length < text.size(); ++length) {
     CAPTURE(name, length);
