@@ -4,6 +4,7 @@
 
 #include "machines.hpp"
 #include "test.hpp"
+#include "topology/chips.hpp"
 #include "topology/priors.hpp"
 
 using namespace collectives;
@@ -83,6 +84,37 @@ TEST_CASE("switches below switches have uplinks of their own", "[topology][impor
   CHECK(links(machine, LinkKind::pcie).size() == 28);
   CHECK(peer(machine, 0, 3).path == "PXB");
   CHECK(peer(machine, 0, 1).gb_per_s == Approx(usual_slot_gb_per_s(0)));
+}
+
+TEST_CASE("nvidia-smi -L beside a matrix names the GPUs, and names tell the chip", "[topology][import][smi]") {
+  const std::string list = "GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-0a)\nGPU 1: NVIDIA GeForce RTX 3090 (UUID: GPU-0b)\n";
+  const Machine machine = machine_from_text(list + "\n GPU0 GPU1\nGPU0 X NV4\nGPU1 NV4 X\n");
+  CHECK(machine.nodes[1].name == "NVIDIA GeForce RTX 3090");
+  CHECK(machine.nodes[1].uuid == "GPU-0b");
+  CHECK(machine.nodes[1].compute_capability == 86);
+  CHECK(peer(machine, 0, 1).gb_per_s == Approx(4 * 12.6));
+  CHECK(links(machine, LinkKind::nvlink)[0]->gb_per_s == Approx(56.25));
+}
+
+TEST_CASE("a chip is told by a whole name", "[topology][import]") {
+  const auto [name, chip] = GENERATE(table<const char*, int>({{"NVIDIA H100 80GB HBM3", 90},
+                                                              {"NVIDIA A100-SXM4-80GB", 80},
+                                                              {"NVIDIA A10", 86},
+                                                              {"NVIDIA A10G", 86},
+                                                              {"NVIDIA RTX A1000", 86},
+                                                              {"NVIDIA RTX 6000 Ada Generation", 89},
+                                                              {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 120},
+                                                              {"NVIDIA GeForce RTX 5060 Ti", 120},
+                                                              {"NVIDIA L40S", 89},
+                                                              {"NVIDIA L4", 89},
+                                                              {"Tesla V100-SXM3-32GB-H", 70},
+                                                              {"Tesla P100-SXM2-16GB", 60},
+                                                              {"Quadro RTX 4000", 0},
+                                                              {"NVIDIA A1000", 0},
+                                                              {"Some GPU", 0},
+                                                              {"", 0}}));
+  CAPTURE(name);
+  CHECK(chip_named(name) == chip);
 }
 
 TEST_CASE("a status matrix alone still gives slots to route over", "[topology][import][smi]") {

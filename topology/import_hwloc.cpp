@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "topology/assemble.hpp"
+#include "topology/chips.hpp"
 #include "topology/graph.hpp"
 #include "topology/importers.hpp"
 #include "topology/priors.hpp"
@@ -171,6 +172,7 @@ class HwlocReader {
       if (const auto size = info(os, "CUDAGlobalMemorySize"); !size.empty()) node.memory_bytes = whole(size) * 1024;
       cuda = std::max(cuda, number_behind("cuda", os.attribute("name").value()).value_or(-1));
     }
+    node.compute_capability = chip_named(node.name);
     const int where = above(object, place), gpu = add(std::move(node), object);
     join(machine_, gpu, where, LinkKind::pcie, std::max(rate_of(object), place.port_rate));
     gpus_.push_back({gpu, cuda});

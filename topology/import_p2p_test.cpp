@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "topology/assemble.hpp"
+#include "topology/chips.hpp"
 #include "topology/importers.hpp"
 #include "topology/p2p_test_text.hpp"
 #include "topology/smi_tree.hpp"
@@ -99,6 +100,7 @@ Machine read_p2p_test(const SourceText& source) {
     node.name = test.devices[i].name.empty() ? fmt::format("GPU {}", i) : test.devices[i].name;
     node.pci = test.devices[i].pci;
     node.device = static_cast<int>(i);
+    node.compute_capability = chip_named(node.name);
     nodes.push_back(add_node(machine, std::move(node)));
   }
   add_plain_tree(machine);

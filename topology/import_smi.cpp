@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "topology/assemble.hpp"
+#include "topology/chips.hpp"
 #include "topology/importers.hpp"
 #include "topology/nvml.hpp"
 #include "topology/priors.hpp"
@@ -16,6 +17,24 @@ void add_gpus(Machine& machine, const SmiMatrix& matrix) {
     node.name = fmt::format("GPU {}", number);
     node.device = number;
     add_node(machine, std::move(node));
+  }
+}
+
+/// Names and UUIDs, where lines such as nvidia-smi -L prints are among the text: "GPU 0: NVIDIA H200 (UUID: GPU-...)".
+void name_gpus(Machine& machine, const SourceText& source) {
+  TableReader reader(source);
+  while (const auto line = reader.next()) {
+    if (!line->text.starts_with("GPU ") || line->words.size() < 3 || !line->words[1].text.ends_with(":")) continue;
+    const std::string_view digits = line->words[1].text;
+    const auto number = whole_number(digits.substr(0, digits.size() - 1));
+    const auto begin = line->words[2].offset - line->offset, bracket = line->text.find(" (UUID: ");
+    for (Node& node : machine.nodes) {
+      if (!number || node.device != *number) continue;
+      node.name = line->text.substr(begin, bracket < begin ? 0 : bracket - begin);
+      node.compute_capability = chip_named(node.name);
+      if (const auto end = line->text.rfind(')'); bracket != std::string_view::npos && end != std::string_view::npos && end > bracket + 8)
+        node.uuid = line->text.substr(bracket + 8, end - bracket - 8);
+    }
   }
 }
 
@@ -66,6 +85,7 @@ Machine read_smi(const SourceText& source) {
   }
   Machine machine;
   add_gpus(machine, matrices[0]);
+  name_gpus(machine, source);
   if (paths)
     add_tree(machine, *paths);
   else

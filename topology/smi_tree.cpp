@@ -115,8 +115,11 @@ class Tree {
   std::map<std::size_t, int> switches_, upper_switches_, roots_, cpus_;
 };
 
-/// No GPU has more NVLinks than this; a row that names more shares them out by a switch.
-constexpr int most_nvlinks = 18;
+/// A row that names more NVLinks than a GPU has shares them out by a switch. No GPU has more than 18.
+int most_nvlinks(const Node& gpu) {
+  const int known = nvlinks_per_gpu(gpu.compute_capability);
+  return known > 0 ? known : 18;
+}
 
 void add_nvlinks(Machine& machine, const SmiMatrix& matrix) {
   const std::size_t gpus = matrix.gpus.size();
@@ -129,14 +132,16 @@ void add_nvlinks(Machine& machine, const SmiMatrix& matrix) {
       total += links(a, b);
       most[a] = std::max(most[a], links(a, b));
     }
-    switched[a] = total > most_nvlinks;
+    switched[a] = total > most_nvlinks(machine.nodes[a]);
   }
-  const double line = nvlink_line_gb_per_s(0);
+  const auto line = [&](std::size_t a, std::size_t b) {
+    return nvlink_line_gb_per_s(std::min(machine.nodes[a].compute_capability, machine.nodes[b].compute_capability));
+  };
   for (std::size_t a = 0; a < gpus; ++a) {
-    if (switched[a]) join(machine, static_cast<int>(a), nvswitch_of(machine), LinkKind::nvlink, most[a] * line);
+    if (switched[a]) join(machine, static_cast<int>(a), nvswitch_of(machine), LinkKind::nvlink, most[a] * line(a, a));
     for (std::size_t b = a + 1; b < gpus; ++b)
       if (links(a, b) > 0 && !(switched[a] && switched[b]))
-        join(machine, static_cast<int>(a), static_cast<int>(b), LinkKind::nvlink, links(a, b) * line);
+        join(machine, static_cast<int>(a), static_cast<int>(b), LinkKind::nvlink, links(a, b) * line(a, b));
   }
 }
 
