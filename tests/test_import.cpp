@@ -186,6 +186,8 @@ TEST_CASE("links that no slot could carry are NVLinks", "[topology][import][p2p_
   CHECK(count(machine, NodeKind::nvswitch) == 0);
   REQUIRE(links(machine, LinkKind::nvlink).size() == 2);
   CHECK(links(machine, LinkKind::nvlink)[0]->gb_per_s == 48);
+  CHECK(peer(machine, 0, 1).path == "NV2");
+  CHECK(peer(machine, 0, 2).path.empty());
 }
 
 TEST_CASE("NCCL's XML gives the tree, NVSwitches and device numbers", "[topology][import][nccl]") {

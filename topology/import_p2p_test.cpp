@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "topology/assemble.hpp"
 #include "topology/chips.hpp"
 #include "topology/importers.hpp"
 #include "topology/p2p_test_text.hpp"
+#include "topology/priors.hpp"
 #include "topology/smi_tree.hpp"
 
 namespace collectives {
@@ -38,6 +40,13 @@ void add_nvlinks(Machine& machine, const P2pTest& test) {
         if (is_nvlink(test, from, to)) join(machine, node, static_cast<int>(to), LinkKind::nvlink, test.gb_per_s(false, from, to));
     }
   }
+}
+
+/// As many links as fit the rate.
+std::string nvlink_path(const Machine& machine, const Peer& peer, double gb_per_s) {
+  const auto chip = [&](int node) { return machine.nodes[static_cast<std::size_t>(node)].compute_capability; };
+  const double link = direct_rate("NV1", std::min(chip(peer.from), chip(peer.to)), 0).gb_per_s;
+  return fmt::format("NV{}", std::clamp(std::lround(gb_per_s / link), 1l, 18l));
 }
 
 /// What a GPU's slot was seen to carry.
@@ -109,12 +118,13 @@ Machine read_p2p_test(const SourceText& source) {
     if (link.kind == LinkKind::pcie) link.gb_per_s = slot_seen(test, static_cast<std::size_t>(std::min(link.from, link.to)));
   const bool asked =
       !test.matrices[P2pTest::one_way].empty() || !test.matrices[P2pTest::both_ways].empty() || !test.matrices[P2pTest::latency].empty();
-  for (const int from : nodes)
-    for (const int to : nodes) {
+  for (std::size_t from = 0; from < test.gpus; ++from)
+    for (std::size_t to = 0; to < test.gpus; ++to) {
       if (from == to) continue;
-      Peer& peer = peer_entry(machine, from, to);
+      Peer& peer = peer_entry(machine, nodes[from], nodes[to]);
       peer.access = asked;
       if (!asked) peer.reason = "it was measured without peer access only";
+      if (is_nvlink(test, from, to)) peer.path = nvlink_path(machine, peer, test.gb_per_s(false, from, to));
     }
   put_all(machine, test, nodes);
   complete_rates(machine);
