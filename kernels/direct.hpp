@@ -9,6 +9,9 @@ namespace collectives::kernels {
 inline constexpr int max_direct_ranks = 8;
 
 struct DirectArgs : CallArgs {
+  const void* in;
+  void* out;
+  std::uint64_t count;  ///< elements
   struct Chunk {
     std::uint32_t first, packs;  ///< in the message, which is at most 2^32 packs
   };

@@ -9,11 +9,6 @@
 namespace collectives::kernels {
 
 template <typename T>
-COLLECTIVES_HOST_DEVICE bool is_whole(const CallArgs& call, std::uint64_t p) {
-  return (p + 1) * elements_per_pack<T> <= call.count;
-}
-
-template <typename T>
 COLLECTIVES_COLD Pack load_by_element(const void* buffer, std::uint64_t count, std::uint64_t p) {
   constexpr int elements = elements_per_pack<T>;
   const T* from = static_cast<const T*>(buffer) + p * elements;
@@ -35,20 +30,22 @@ COLLECTIVES_COLD void store_by_element(void* buffer, std::uint64_t count, std::u
     if (p * elements + i < count) to[i] = value.element[i];
 }
 
-/// Pack p of the message; what lies beyond the last element reads as zeros.
+/// Pack p of `count` elements; what lies beyond the last one reads as zeros and is not written.
 template <typename T>
-COLLECTIVES_HOST_DEVICE Pack load_operand(const CallArgs& call, const void* buffer, bool aligned, std::uint64_t p) {
-  if (aligned && is_whole<T>(call, p)) return static_cast<const Pack*>(buffer)[p];
-  return load_by_element<T>(buffer, call.count, p);
+COLLECTIVES_HOST_DEVICE Pack load_pack(const void* buffer, std::uint64_t count, bool aligned, std::uint64_t p) {
+  if (aligned && (p + 1) * elements_per_pack<T> <= count) return static_cast<const Pack*>(buffer)[p];
+  return load_by_element<T>(buffer, count, p);
 }
 
 template <typename T>
-COLLECTIVES_HOST_DEVICE void store_result(const CallArgs& call, std::uint64_t p, const Pack& pack) {
-  if (call.out_aligned && is_whole<T>(call, p)) {
-    static_cast<Pack*>(call.out)[p] = pack;
+COLLECTIVES_HOST_DEVICE void store_pack(void* buffer, std::uint64_t count, bool aligned, std::uint64_t p, const Pack& pack) {
+  if (aligned && (p + 1) * elements_per_pack<T> <= count) {
+    static_cast<Pack*>(buffer)[p] = pack;
   } else {
-    store_by_element<T>(call.out, call.count, p, pack);
+    store_by_element<T>(buffer, count, p, pack);
   }
 }
+
+/// The same of a message.
 
 }  // namespace collectives::kernels

@@ -11,13 +11,24 @@ namespace collectives::kernels {
 
 inline constexpr int max_steps = 40;
 inline constexpr int max_edges = 80;
+inline constexpr int max_regions = 32;
 
 struct EdgeArgs {
   std::uint8_t peer, lane, credit, unused;
 };
 
+/// A chunk of a call as one rank sees it: a place in its input, one in its output, or only a length. Its tiles are as many as
+/// those of any other chunk, and in proportion to it.
+struct Region {
+  const void* in;
+  void* out;
+  std::uint64_t count;  ///< elements
+  std::uint32_t tile_packs;
+  std::uint8_t in_aligned, out_aligned;
+};
+
 struct StepArgs {
-  std::uint8_t chunk;
+  std::uint8_t region;
   std::uint8_t own;       ///< 0 none, 1 input, 2 output
   std::uint8_t store, complete;
   std::uint8_t delay;
@@ -30,6 +41,7 @@ struct ProgramArgs : CallArgs {
   std::byte* pools[max_ranks];  ///< as this rank addresses them
   std::uint8_t steps, max_delay;
   StepArgs step[max_steps];
+  Region region[max_regions];
   EdgeArgs edge[max_edges];
 };
 

@@ -76,13 +76,14 @@ class Walk {
     // A thread alone has no barrier to meet: it leaves the memory of ranks that may still work on it alone.
     if constexpr (requires { Group::alone; })
       if (watch_.failed()) return;
-    const Tile tile = tile_of(args_, step.chunk, t, group_.block(), group_.blocks());
+    const Region& region = args_.region[step.region];
+    const Tile tile = tile_of(region, t);
     if (step.receives == 0) {
-      send_own(step, sends, tile, t);
+      send_own(step, region, sends, tile, t);
     } else if (step.own == 0 && step.receives == 1) {
-      pass_on(step, receives[0], sends, tile, t);
+      pass_on(step, region, receives[0], sends, tile, t);
     } else {
-      combine(step, receives, sends, tile, t);
+      combine(step, region, receives, sends, tile, t);
     }
     publish(step, receives, sends, t, credits);
   }
@@ -120,14 +121,14 @@ class Walk {
   }
 
   /// This rank's input or partial result goes out: several packs a thread at once, for there is nothing to wait for.
-  COLLECTIVES_HOST_DEVICE void send_own(const StepArgs& step, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+  COLLECTIVES_HOST_DEVICE void send_own(const StepArgs& step, const Region& region, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
     constexpr int unroll = 4;
     const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
     for (std::uint32_t base = group_.thread(); base < tile.packs; base += stride * unroll) {
       Pack pack[unroll];
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
-        if (base + u * stride < tile.packs) pack[u] = own(step, tile.first + base + u * stride);
+        if (base + u * stride < tile.packs) pack[u] = own(step, region, tile.first + base + u * stride);
       for (int e = 0; e < step.sends; ++e) {
         Pack* there = slot(sends[e].peer, sends[e].lane, t);
         COLLECTIVES_UNROLL
@@ -137,13 +138,13 @@ class Walk {
       if (step.store) {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
-          if (base + u * stride < tile.packs) keep(tile.first + base + u * stride, pack[u]);
+          if (base + u * stride < tile.packs) keep(region, tile.first + base + u * stride, pack[u]);
       }
     }
   }
 
   /// A finished value arrives, is kept and goes on.
-  COLLECTIVES_HOST_DEVICE void pass_on(const StepArgs& step, const EdgeArgs& from, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+  COLLECTIVES_HOST_DEVICE void pass_on(const StepArgs& step, const Region& region, const EdgeArgs& from, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
     constexpr int unroll = 4;
     const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
     Pack* here = slot(args_.rank, from.lane, t);
@@ -158,19 +159,20 @@ class Walk {
         if (p >= tile.packs) break;
         while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(here + p);
         Wire::clear(here + p);
-        if (step.store) keep(tile.first + p, pack[u]);
+        if (step.store) keep(region, tile.first + p, pack[u]);
         for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, pack[u]);
       }
     }
   }
 
-  COLLECTIVES_HOST_DEVICE void combine(const StepArgs& step, const EdgeArgs* receives, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
+  COLLECTIVES_HOST_DEVICE void combine(const StepArgs& step, const Region& region, const EdgeArgs* receives, const EdgeArgs* sends, Tile tile,
+                                       std::uint32_t t) {
     int own_at = step.own == 0 ? -1 : 0;  // how many operands come before this rank's own
     while (own_at >= 0 && own_at < step.receives && receives[own_at].peer < args_.rank) ++own_at;
     const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
     for (std::uint32_t p = group_.thread(); p < tile.packs; p += stride) {
       Pack mine{};
-      if (own_at >= 0) mine = own(step, tile.first + p);
+      if (own_at >= 0) mine = own(step, region, tile.first + p);
       Accumulators<T> sum{};
       bool first = true;
       for (int base = 0; base <= step.receives; base += width) {
@@ -184,7 +186,7 @@ class Walk {
       }
       const Pack result = Wire::sanitize(round<T>(sum, step.complete ? args_.divisor : 1));
       for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, result);
-      if (step.store) keep(tile.first + p, result);
+      if (step.store) keep(region, tile.first + p, result);
     }
   }
 
@@ -232,11 +234,21 @@ class Walk {
     return reinterpret_cast<Mark*>(args_.pools[rank] + offset) + lane * max_blocks + group_.block();
   }
 
-  COLLECTIVES_HOST_DEVICE Pack own(const StepArgs& step, std::uint64_t p) const {
-    const bool input = step.own == 1;
-    return Wire::sanitize(load_operand<T>(args_, input ? args_.in : args_.out, input ? args_.in_aligned : args_.out_aligned, p));
+  /// Blocks share out a region tile by tile; the last tiles may be short or empty.
+  COLLECTIVES_HOST_DEVICE Tile tile_of(const Region& region, std::uint32_t t) const {
+    const std::uint64_t packs = (region.count + elements_per_pack<T> - 1) / elements_per_pack<T>;
+    const std::uint64_t first = (static_cast<std::uint64_t>(t) * group_.blocks() + group_.block()) * region.tile_packs;
+    const std::uint64_t left = first < packs ? packs - first : 0;
+    return {first, static_cast<std::uint32_t>(left < region.tile_packs ? left : region.tile_packs)};
   }
-  COLLECTIVES_HOST_DEVICE void keep(std::uint64_t p, const Pack& pack) const { store_result<T>(args_, p, pack); }
+
+  COLLECTIVES_HOST_DEVICE Pack own(const StepArgs& step, const Region& region, std::uint64_t p) const {
+    const bool input = step.own == 1;
+    return Wire::sanitize(load_pack<T>(input ? region.in : region.out, region.count, input ? region.in_aligned : region.out_aligned, p));
+  }
+  COLLECTIVES_HOST_DEVICE void keep(const Region& region, std::uint64_t p, const Pack& pack) const {
+    store_pack<T>(region.out, region.count, region.out_aligned, p, pack);
+  }
 
   const ProgramArgs& args_;
   Op op_;

@@ -23,12 +23,33 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan) {
 
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % sizeof(Pack) == 0; }
 
+std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+std::size_t packs_of(const Call& call) { return divide_up(call.count * size_of(call.type), sizeof(Pack)); }
+
+/// What a block moves at a time of a chunk that has as many tiles as the longest: no more than a slot, whole lines of the cache
+/// where it is longer than one.
+std::uint32_t tile_packs_for(std::size_t packs, const kernels::CallArgs& args, int blocks) {
+  constexpr std::size_t line = 8;
+  const std::size_t tile = divide_up(packs, std::size_t{args.tiles} * static_cast<std::size_t>(blocks));
+  return static_cast<std::uint32_t>(tile < line ? tile : std::min<std::size_t>(divide_up(tile, line) * line, args.tile_packs));
+}
+
 }  // namespace
 
-void Arguments::fill_program(AlgorithmChoice choice, const Program& program) {
+void Arguments::fill_program(const Program& program) {
   ensure(program.steps.size() <= kernels::max_steps && program.lanes <= kernels::max_lanes && program.credits <= kernels::max_lanes,
          "a program is longer than the kernel's arguments");
   program_ = {};
+  regions_ = 0;
+  const auto region_for = [&](std::uint8_t chunk) {
+    const auto end = chunks_.begin() + regions_;
+    const auto found = std::find(chunks_.begin(), end, chunk);
+    if (found != end) return static_cast<std::uint8_t>(found - chunks_.begin());
+    ensure(regions_ < kernels::max_regions, "a program has more regions than the kernel's arguments");
+    chunks_[static_cast<std::size_t>(regions_)] = chunk;
+    return static_cast<std::uint8_t>(regions_++);
+  };
   std::size_t edges = 0;
   const auto copy = [&](const std::vector<Edge>& from) {
     for (const Edge& edge : from) {
@@ -38,7 +59,7 @@ void Arguments::fill_program(AlgorithmChoice choice, const Program& program) {
   };
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     const Step& step = program.steps[s];
-    program_.step[s] = {.chunk = step.chunk,
+    program_.step[s] = {.region = region_for(step.chunk),
                      .own = static_cast<std::uint8_t>(step.own),
                      .store = step.store,
                      .complete = step.complete,
@@ -52,27 +73,16 @@ void Arguments::fill_program(AlgorithmChoice choice, const Program& program) {
   program_.steps = static_cast<std::uint8_t>(program.steps.size());
   program_.max_delay = static_cast<std::uint8_t>(program.max_delay);
   for (std::size_t rank = 0; rank < context_->pools.size(); ++rank) program_.pools[rank] = context_->pools[rank];
-  filled_ = choice;
+  filled_ = &program;
 }
 
-void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program) const {
-  const std::uint64_t packs = (call.count * size_of(call.type) + sizeof(Pack) - 1) / sizeof(Pack);
-  const auto chunks = static_cast<std::uint64_t>(program.chunks);
-  const std::uint64_t longest = (packs + chunks - 1) / chunks;
-  args.in = call.in;
-  args.out = call.out;
-  args.count = call.count;
-  args.chunk_packs = packs / chunks;
-  args.long_chunks = static_cast<std::uint32_t>(packs % chunks);
+void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const {
   args.tile_packs = static_cast<std::uint32_t>(plan.tile_bytes / sizeof(Pack));
-  const std::uint64_t wave = static_cast<std::uint64_t>(args.tile_packs) * static_cast<std::uint64_t>(plan.blocks);
-  args.tiles = static_cast<std::uint32_t>((longest + wave - 1) / wave);
+  args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
   args.stages = static_cast<std::uint32_t>(plan.stages);
   args.fingerprint = fingerprint_of(call, plan);
   args.rank = static_cast<std::uint8_t>(context_->rank);
   args.ranks = static_cast<std::uint8_t>(context_->ranks);
-  args.in_aligned = is_aligned(call.in);
-  args.out_aligned = is_aligned(call.out);
   args.divisor = static_cast<std::uint16_t>(call.op == ReduceOp::avg ? context_->ranks : 1);
   args.op = call.op;
   args.timeout_ns = context_->timeout_ns;
@@ -81,37 +91,58 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * plan.tile_bytes;
   args.wide = plan.wide;
   const std::size_t half = plan.wire == Wire::sentinel ? context_->layout.sentinel_bytes : context_->layout.flagged_bytes;
-  ensure(used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
+  const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
+  ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }
 
+void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& program) {
+  const std::size_t packs = packs_of(call), elements = sizeof(Pack) / size_of(call.type), size = size_of(call.type);
+  for (int r = 0; r < regions_; ++r) {
+    const int chunk = chunks_[static_cast<std::size_t>(r)];
+    const std::size_t begin = chunk_begin(program, packs, chunk), end = chunk_begin(program, packs, chunk + 1);
+    kernels::Region& region = program_.region[r];
+    region.in = static_cast<const std::byte*>(call.in) + begin * elements * size;
+    region.out = static_cast<std::byte*>(call.out) + begin * elements * size;
+    region.count = std::min(end * elements, call.count) - std::min(begin * elements, call.count);
+    region.tile_packs = tile_packs_for(end - begin, program_, plan.blocks);
+    region.in_aligned = is_aligned(region.in);
+    region.out_aligned = is_aligned(region.out);
+  }
+}
+
 const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& plan, const Program& program) {
-  if (filled_ != plan.choice) fill_program(plan.choice, program);
-  fill_call(program_, call, plan, program);
+  if (filled_ != &program) fill_program(program);
+  fill_call(program_, call, plan, program, longest_chunk(program, packs_of(call)));
+  fill_regions(call, plan, program);
   return program_;
 }
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
   ensure(context_->ranks <= kernels::max_direct_ranks, "the direct kernels do not serve so many ranks");
-  fill_call(direct_, call, plan, program);
-  fill_chunks(call, program.chunks);
+  const auto chunks = static_cast<std::uint32_t>(program.chunks);
+  fill_call(direct_, call, plan, program, divide_up(packs_of(call), chunks));
+  fill_chunks(call, chunks);
   fill_lanes(static_cast<std::uint32_t>(plan.blocks));
   return direct_;
 }
 
-void Arguments::fill_chunks(const Call& call, int chunks) {
-  const auto elements = static_cast<std::uint32_t>(sizeof(Pack) / size_of(call.type));
-  ensure(direct_.count / elements < UINT32_MAX - 1u, "a message for the direct kernels is less than 64 GB");
-  for (int k = 0; k < chunks; ++k) {
-    const auto c = static_cast<std::uint32_t>(chunks == 1 ? 0 : (context_->rank + k) % chunks);
-    const auto packs = static_cast<std::uint32_t>(direct_.chunk_packs);
-    direct_.chunk[k] = {c * packs + std::min(c, direct_.long_chunks), packs + (c < direct_.long_chunks)};
+void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
+  const std::size_t elements = sizeof(Pack) / size_of(call.type);
+  ensure(packs_of(call) < UINT32_MAX, "a message for the direct kernels is less than 64 GB");
+  const auto packs = static_cast<std::uint32_t>(packs_of(call)), whole = static_cast<std::uint32_t>(call.count / elements);
+  const std::uint32_t least = packs / chunks, longer = packs % chunks;  // the first `longer` chunks have one pack more
+  for (std::uint32_t k = 0; k < chunks; ++k) {
+    const std::uint32_t c = (static_cast<std::uint32_t>(context_->rank) + k) % chunks;
+    direct_.chunk[k] = {c * least + std::min(c, longer), least + (c < longer)};
   }
-  direct_.longest_chunk = static_cast<std::uint32_t>(direct_.chunk_packs) + (direct_.long_chunks != 0);
-  const auto whole = static_cast<std::uint32_t>(direct_.count / elements);
-  direct_.whole_in = direct_.in_aligned ? whole : 0;
-  direct_.whole_out = direct_.out_aligned ? whole : 0;
-  direct_.plain = direct_.in_aligned && direct_.out_aligned && direct_.count % elements == 0 && direct_.long_chunks == 0;
+  direct_.in = call.in;
+  direct_.out = call.out;
+  direct_.count = call.count;
+  direct_.longest_chunk = least + (longer != 0);
+  direct_.whole_in = is_aligned(call.in) ? whole : 0;
+  direct_.whole_out = is_aligned(call.out) ? whole : 0;
+  direct_.plain = direct_.whole_in == packs && direct_.whole_out == packs && longer == 0;
 }
 
 void Arguments::fill_lanes(std::uint32_t blocks) {

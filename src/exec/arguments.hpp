@@ -1,6 +1,6 @@
 #pragma once
 
-#include <optional>
+#include <array>
 
 #include "exec/executor.hpp"
 #include "kernels/direct.hpp"
@@ -18,14 +18,17 @@ class Arguments {
   const kernels::DirectArgs& direct(const Call& call, const Plan& plan, const Program& program);
 
  private:
-  void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program) const;
-  void fill_chunks(const Call& call, int chunks);
+  void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const;
+  void fill_program(const Program& program);
+  void fill_regions(const Call& call, const Plan& plan, const Program& program);
+  void fill_chunks(const Call& call, std::uint32_t chunks);
   void fill_lanes(std::uint32_t blocks);
-  void fill_program(AlgorithmChoice choice, const Program& program);
 
   const RankContext* context_;
   kernels::FaultRecord* fault_;
-  std::optional<AlgorithmChoice> filled_;
+  const Program* filled_ = nullptr;
+  std::array<std::uint8_t, kernels::max_regions> chunks_{};  ///< by region, of the program that is filled in
+  int regions_ = 0;
   kernels::ProgramArgs program_{};
   kernels::DirectArgs direct_{};
 };

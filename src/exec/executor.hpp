@@ -46,6 +46,7 @@ class Executor {
 
   /// Throws Error(invalid_argument) for a buffer this backend cannot work on.
   virtual void check_buffer(const void* data, std::size_t bytes, const char* name) const = 0;
+  /// `program` must outlive this executor, which knows it by its address.
   virtual void enqueue(const Call& call, const Plan& plan, const Program& program, Stream stream) = 0;
   /// Waits for what is enqueued on `stream`, watching for lost peers.
   virtual void synchronize(Stream stream) = 0;

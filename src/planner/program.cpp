@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <collectives/communicator.hpp>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <tuple>
 
@@ -10,8 +11,6 @@
 
 namespace collectives {
 namespace {
-
-using RankMask = std::uint32_t;
 
 // A step while rounds are still being read.
 struct Draft {
@@ -31,8 +30,14 @@ class Lowering {
  public:
   explicit Lowering(const Schedule& schedule)
       : schedule_(schedule), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0) {
+    givers_.resize(count(schedule.chunks), all_of(schedule.ranks));
+    takers_ = givers_;
+    std::copy(schedule.givers.begin(), schedule.givers.end(), givers_.begin());
+    std::copy(schedule.takers.begin(), schedule.takers.end(), takers_.begin());
+    bounds_.push_back(0);
+    for (int chunk = 0; chunk < schedule.chunks; ++chunk) bounds_.push_back(bounds_.back() + (schedule.weights.empty() ? 1 : schedule.weights[count(chunk)]));
     for (int rank = 0; rank < schedule.ranks; ++rank)
-      holdings_.insert(holdings_.end(), count(schedule.chunks), Holding{-1, RankMask{1} << rank});
+      for (const RankMask givers : givers_) holdings_.push_back({-1, givers & mask_of(rank)});
   }
 
   std::vector<Program> run() {
@@ -58,6 +63,7 @@ class Lowering {
 
   static std::size_t count(int n) { return static_cast<std::size_t>(n); }
   Holding& holding(int rank, int chunk) { return holdings_[count(rank * schedule_.chunks + chunk)]; }
+  bool takes(int rank, int chunk) const { return (takers_[count(chunk)] & mask_of(rank)) != 0; }
   Draft& draft(int rank, int index) { return drafts_[count(rank)][count(index)]; }
 
   // Values are as they stood when the round began, so everything is sent before anything arrives.
@@ -77,6 +83,7 @@ class Lowering {
 
   Arrival send(const Transfer& transfer, int round) {
     Holding& held = holding(transfer.from, transfer.chunk);
+    require(held.inputs != 0, "a rank sends a chunk that it neither gives nor has received");
     if (held.current < 0) held.current = draft_of_input(transfer.from, transfer.chunk, round);
     Draft& sender = draft(transfer.from, held.current);
     const int lane = incoming_[count(transfer.to)]++;
@@ -112,7 +119,7 @@ class Lowering {
     std::stable_sort(taker.step.receives.begin(), taker.step.receives.end(), [](const Edge& a, const Edge& b) { return a.peer < b.peer; });
     taker.ready = round + 1;
     taker.earliest = std::min(taker.earliest, arrival.sent_at);
-    const RankMask all = (RankMask{1} << schedule_.ranks) - 1;
+    const RankMask all = givers_[count(arrival.chunk)];
     const bool was_whole = held.inputs == all || arrival.inputs == all;
     held.inputs = arrival.action == Action::copy ? arrival.inputs : held.inputs | arrival.inputs;
     taker.step.complete = arrival.action == Action::reduce && !was_whole && held.inputs == all;
@@ -131,20 +138,34 @@ class Lowering {
     Draft fresh;
     fresh.step.chunk = static_cast<std::uint8_t>(arrival.chunk);
     fresh.reduces = arrival.action == Action::reduce;
-    if (fresh.reduces) fresh.step.own = held.current < 0 ? Own::input : Own::output;
-    if (fresh.reduces && held.current >= 0) draft(arrival.rank, held.current).step.store = true;
+    if (fresh.reduces && held.inputs != 0) fresh.step.own = held.current < 0 ? Own::input : Own::output;
+    if (fresh.step.own == Own::output) {
+      require(takes(arrival.rank, arrival.chunk), "a rank combines again what it has sent on, and has no output to keep it in");
+      draft(arrival.rank, held.current).step.store = true;
+    }
     drafts_[count(arrival.rank)].push_back(fresh);
     held.current = static_cast<int>(drafts_[count(arrival.rank)].size()) - 1;
   }
 
   void keep_results() {
     for (int rank = 0; rank < schedule_.ranks; ++rank)
-      for (int chunk = 0; chunk < schedule_.chunks; ++chunk)
-        if (const Holding& held = holding(rank, chunk); held.current >= 0) draft(rank, held.current).step.store = true;
+      for (int chunk = 0; chunk < schedule_.chunks; ++chunk) {
+        const Holding& held = holding(rank, chunk);
+        if (!takes(rank, chunk) || held.inputs == 0) continue;
+        draft(rank, held.current >= 0 ? held.current : last_draft_of_input(rank, chunk)).step.store = true;
+      }
+  }
+
+  /// A rank that is left with its own input copies it. Last, for the input may be the output.
+  int last_draft_of_input(int rank, int chunk) {
+    int last = 0;
+    for (const Draft& d : drafts_[count(rank)])
+      if (d.step.receives.empty() && d.step.chunk == chunk) last = std::max(last, d.ready);
+    return draft_of_input(rank, chunk, last);
   }
 
   Program program_of(int rank, int min_stages) {
-    Program program{.rank = rank, .ranks = schedule_.ranks, .chunks = schedule_.chunks, .steps = {}};
+    Program program{.rank = rank, .ranks = schedule_.ranks, .chunks = schedule_.chunks, .steps = {}, .bounds = bounds_, .givers = givers_, .takers = takers_};
     program.lanes = *std::max_element(incoming_.begin(), incoming_.end());
     program.credits = *std::max_element(outgoing_.begin(), outgoing_.end());
     program.min_stages = min_stages;
@@ -176,11 +197,18 @@ class Lowering {
   std::vector<Holding> holdings_;           ///< by rank and chunk
   std::vector<int> incoming_;
   std::vector<int> outgoing_;
+  std::vector<std::uint32_t> bounds_;
+  std::vector<RankMask> givers_, takers_;  ///< by chunk
 };
 
 void require_in_range(const Schedule& schedule) {
   require(schedule.ranks >= 2 && schedule.ranks <= max_ranks, "a schedule has 2 to 16 ranks");
-  require(schedule.chunks >= 1 && schedule.chunks <= max_steps, "a schedule has 1 to 32 chunks");
+  require(schedule.chunks >= 1 && schedule.chunks <= max_chunks, "a schedule has 1 to 256 chunks");
+  const auto is_per_chunk = [&](const auto& list) { return list.empty() || list.size() == static_cast<std::size_t>(schedule.chunks); };
+  require(is_per_chunk(schedule.weights) && is_per_chunk(schedule.givers) && is_per_chunk(schedule.takers),
+          "a schedule has a weight, givers and takers for each of its chunks, or none for all of them");
+  const std::uint64_t weight = std::accumulate(schedule.weights.begin(), schedule.weights.end(), std::uint64_t{0});
+  require(schedule.weights.empty() || (weight > 0 && weight <= 0xffffffffu), "the weights of a schedule's chunks are 1 to 2^32 - 1 together");
   const auto is_rank = [&](int rank) { return rank >= 0 && rank < schedule.ranks; };
   for (const auto& round : schedule.rounds)
     for (const Transfer& transfer : round)
@@ -194,6 +222,19 @@ void require_in_range(const Schedule& schedule) {
 std::vector<Program> lower(const Schedule& schedule) {
   require_in_range(schedule);
   return Lowering(schedule).run();
+}
+
+std::size_t chunk_begin(const Program& program, std::size_t packs, int chunk) {
+  const std::size_t whole = program.bounds.back(), before = program.bounds[static_cast<std::size_t>(chunk)];
+  // packs * before / whole without its 96 bits.
+  return packs / whole * before + packs % whole * before / whole;
+}
+
+std::size_t longest_chunk(const Program& program, std::size_t packs) {
+  std::size_t longest = 0;
+  for (int chunk = 0; chunk < program.chunks; ++chunk)
+    longest = std::max(longest, chunk_begin(program, packs, chunk + 1) - chunk_begin(program, packs, chunk));
+  return longest;
 }
 
 }  // namespace collectives

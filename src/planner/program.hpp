@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -12,6 +13,7 @@ namespace collectives {
 inline constexpr int max_steps = 32;
 inline constexpr int max_edges = 64;  ///< receives and sends of a rank together
 inline constexpr int max_lanes = 32;  ///< incoming transfers of a rank, and outgoing ones
+inline constexpr int max_chunks = 256;  ///< of a schedule; a rank's own steps touch at most max_steps of them
 
 /// One end of a transfer, seen from a rank. Every transfer of a schedule is a lane of its own: a row of slots in the
 /// receiver's pool with a flag word there, and a credit word in the sender's pool.
@@ -60,12 +62,19 @@ struct Program {
   int max_delay = 0;
   int min_stages = 2;  ///< where tiles > stages, fewer stages than this may deadlock; the same on every rank
   std::vector<Step> steps;
+  std::vector<std::uint32_t> bounds{};  ///< chunk c has the weights from bounds[c] to bounds[c + 1]; one more than chunks
+  std::vector<RankMask> givers{};       ///< of each chunk
+  std::vector<RankMask> takers{};       ///< of each chunk
 };
+
+/// Where chunk c of a message of `packs` begins; it ends where the next one begins. Chunks may be empty.
+std::size_t chunk_begin(const Program& program, std::size_t packs, int chunk);
+std::size_t longest_chunk(const Program& program, std::size_t packs);
 
 /// A program for each rank. Receives that are not sent on before the next one are merged into one step, so their operands are
 /// combined in ascending order of rank together. Steps come in ascending order of delay: every push of a round is issued before the
 /// first wait of a later one. Throws Error(invalid_argument) for a schedule that is out of range, takes and combines a chunk in
-/// one round, or needs more than max_steps, max_edges or max_lanes.
+/// one round, sends what it does not have, or needs more than max_steps, max_edges or max_lanes.
 std::vector<Program> lower(const Schedule& schedule);
 
 }  // namespace collectives

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <collectives/plan.hpp>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -17,13 +18,23 @@ struct Transfer {
   bool operator==(const Transfer&) const = default;
 };
 
-/// Who sends which chunk to whom in which round. A message is cut into `chunks` equal parts. Every rank begins with its own
-/// input as the value of every chunk. What a rank receives in one round is combined with its own value in ascending order of
-/// the ranks they come from, its own at its own place: that order is the determinism contract.
+/// A bit a rank.
+using RankMask = std::uint32_t;
+
+constexpr RankMask mask_of(int rank) { return RankMask{1} << rank; }
+constexpr RankMask all_of(int ranks) { return mask_of(ranks) - 1; }
+
+/// Who sends which chunk to whom in which round. Every giver of a chunk begins with its own input as the chunk's value. What a
+/// rank receives in one round is combined with its own value, if it has one, in ascending order of the ranks they come from, its
+/// own at its own place: that order is the determinism contract. In the end every taker keeps its value: the givers' inputs, each
+/// once.
 struct Schedule {
   int ranks = 0;
   int chunks = 1;
   std::vector<std::vector<Transfer>> rounds;
+  std::vector<std::uint32_t> weights{};  ///< the chunks' relative sizes; none: equal. At most 2^32 - 1 together
+  std::vector<RankMask> givers{};        ///< of each chunk; none: every rank
+  std::vector<RankMask> takers{};        ///< of each chunk; none: every rank
 };
 
 Schedule one_shot_all_reduce(int ranks);

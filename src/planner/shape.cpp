@@ -108,7 +108,7 @@ void shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
 void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
   const Program& program = routine.programs.front();
   const std::size_t packs = std::max<std::size_t>(divide_up(plan.bytes, pack_bytes), 1);
-  const std::size_t chunk_packs = divide_up(packs, static_cast<std::size_t>(program.chunks));
+  const std::size_t chunk_packs = longest_chunk(program, packs);
   const int lanes = std::max(program.lanes, 1);
   const int limit = block_limit(fabric, options);
   plan.wire = wire_for(options, fabric, operation.type);

@@ -1,6 +1,7 @@
 #include "planner/symbols.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace collectives {
 namespace {
@@ -20,8 +21,10 @@ void join(Clock& clock, const Clock& other) {
   for (std::size_t rank = 0; rank < clock.size(); ++rank) clock[rank] = std::max(clock[rank], other[rank]);
 }
 
-bool Symbol::whole(int ranks) const {
-  return !poison && std::all_of(counts.begin(), counts.begin() + ranks, [](std::uint8_t count) { return count == 1; });
+bool Symbol::whole(RankMask givers) const {
+  for (int rank = 0; rank < max_ranks; ++rank)
+    if (counts[static_cast<std::size_t>(rank)] != (givers >> rank & 1u)) return false;
+  return !poison;
 }
 
 Symbol input_of(int rank, const Tag& tag) {
@@ -30,9 +33,11 @@ Symbol input_of(int rank, const Tag& tag) {
   return symbol;
 }
 
-std::uint64_t rank_order(int ranks) {
+std::uint64_t rank_order(RankMask givers) {
+  if (std::has_single_bit(givers)) return atom(std::countr_zero(givers));
   std::uint64_t order = open_bracket;
-  for (int rank = 0; rank < ranks; ++rank) order = mix(order, atom(rank));
+  for (int rank = 0; rank < max_ranks; ++rank)
+    if ((givers >> rank & 1u) != 0) order = mix(order, atom(rank));
   return order;
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "planner/schedule.hpp"
+
 namespace collectives {
 
 /// How far each rank is known to have come: Lamport's vector clock.
@@ -31,13 +33,14 @@ struct Symbol {
   std::array<std::uint8_t, max_ranks> counts{};
   std::uint64_t order = 0;  ///< a hash of the expression: equal for equal brackets around equal ranks
 
-  bool whole(int ranks) const;
+  /// Is every giver's input in it once, and no other?
+  bool whole(RankMask givers) const;
 };
 
 Symbol input_of(int rank, const Tag& tag);
 
-/// The order of one step that combines the inputs 0..ranks-1.
-std::uint64_t rank_order(int ranks);
+/// The order of one step that combines the givers' inputs in ascending order of rank, or of the one input there is.
+std::uint64_t rank_order(RankMask givers);
 
 /// The operands combined in one step, in this order; a single one stays as it is. Leaves what is wrong in `fault`: poison, or
 /// symbols of two tags.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <optional>
 
 #include "planner/symbols.hpp"
@@ -59,6 +60,8 @@ class Run {
   int iterations(int rank) const { return options_.tiles + program(rank).max_delay; }
   bool credited() const { return options_.tiles > options_.stages; }
   int flag_value(int call, int tile) const { return call * (options_.tiles + 1) + tile + 1; }
+  bool gives(int rank, int chunk) const { return (program(rank).givers[at(chunk)] >> rank & 1u) != 0; }
+  bool takes(int rank, int chunk) const { return (program(rank).takers[at(chunk)] >> rank & 1u) != 0; }
   std::size_t cell(int rank, int chunk, int tile) const { return at((rank * chunks_ + chunk) * options_.tiles + tile); }
   FlagWord& data(int rank, int lane) { return data_[at(rank * lanes_ + lane)]; }
   FlagWord& credit(int rank, int credit) { return credits_[at(rank * program(0).credits + credit)]; }
@@ -114,7 +117,7 @@ class Run {
 
   void begin(int rank) {
     for (int chunk = 0; chunk < chunks_; ++chunk)
-      for (int tile = 0; tile < options_.tiles; ++tile) inputs_[cell(rank, chunk, tile)] = input_of(rank, {call_, chunk, tile});
+      for (int tile = 0; tile < options_.tiles && gives(rank, chunk); ++tile) inputs_[cell(rank, chunk, tile)] = input_of(rank, {call_, chunk, tile});
     for (int peer = 0; peer < ranks_ && options_.headers; ++peer)
       if (peer != rank && !omits(Sync::header_signal, rank, -1, peer)) signal(rank, header(peer, rank), call_ + 1, "a header");
     tick(rank);
@@ -130,7 +133,7 @@ class Run {
       }
     for (int chunk = 0; chunk < chunks_; ++chunk)
       for (int tile = 0; tile < options_.tiles; ++tile) {
-        check_output(rank, chunk, tile);
+        if (takes(rank, chunk)) check_output(rank, chunk, tile);
         inputs_[cell(rank, chunk, tile)] = Symbol{};
         outputs_[cell(rank, chunk, tile)] = Symbol{};
       }
@@ -143,14 +146,16 @@ class Run {
     const std::string which = fmt::format("the output of chunk {}, tile {} ", chunk, tile);
     if (found.poison) return fail(rank, which + "was never written");
     if (found.tag != Tag{call_, chunk, tile}) return fail(rank, which + "holds something else");
+    const RankMask givers = program(rank).givers[at(chunk)];
     for (int peer = 0; peer < ranks_; ++peer)
-      if (found.counts[at(peer)] != 1)
+      if (found.counts[at(peer)] != (givers >> peer & 1u))
         return fail(rank, which + fmt::format("holds the input of rank {} {} times", peer, found.counts[at(peer)]));
-    if (found.divided != 1) return fail(rank, which + fmt::format("was marked complete {} times", found.divided));
+    // One input alone is an average as it stands.
+    if (found.divided != (std::has_single_bit(givers) ? 0 : 1)) return fail(rank, which + fmt::format("was marked complete {} times", found.divided));
     auto& order = orders_[at(chunk)];
     if (!order) order = found.order;
     if (*order != found.order) return fail(rank, which + "was combined in another order than elsewhere");
-    if (options_.rank_order && found.order != rank_order(ranks_))
+    if (options_.rank_order && found.order != rank_order(givers))
       fail(rank, which + "was not combined in the order of the ranks in one step");
   }
 
@@ -160,7 +165,10 @@ class Run {
     wait(rank, index, tile, true);
     const Symbol result = take(rank, step, tile);
     for (const Edge& edge : step.sends) write(rank, edge, tile, result);
-    if (step.store) store(rank, cell(rank, step.chunk, tile), result);
+    if (step.store) {
+      if (!takes(rank, step.chunk)) fail(rank, "stores a chunk that it has no place for");
+      store(rank, cell(rank, step.chunk, tile), result);
+    }
     for (int edge = 0; at(edge) < step.sends.size() && options_.wire == Wire::flagged; ++edge)
       if (const Edge& send = step.sends[at(edge)]; !omits(Sync::data_signal, rank, index, edge))
         signal(rank, data(send.peer, send.lane), flag_value(call_, tile), "a data flag");
@@ -211,7 +219,7 @@ class Run {
     Symbol result = combine(operands, fault);
     if (!fault.empty()) fail(rank, fault);
     if (result.tag.chunk != step.chunk || result.tag.tile != tile) fail(rank, "takes another chunk or tile for this one");
-    if (step.complete && !result.whole(ranks_)) fail(rank, "calls a result complete that is not");
+    if (step.complete && !result.whole(program(rank).givers[at(step.chunk)])) fail(rank, "calls a result complete that is not");
     result.divided = static_cast<std::uint8_t>(std::min(0xfe, result.divided + (step.complete ? 1 : 0)));
     return result;
   }
@@ -292,7 +300,8 @@ class Run {
 std::string out_of_bounds(const Program& program, const Program& first, int index, int ranks) {
   const auto said = [&](const char* what) { return fmt::format("rank {}: {}", index, what); };
   if (program.rank != index || program.ranks != ranks) return said("its program is for another rank or number of ranks");
-  if (program.chunks != first.chunks || program.lanes != first.lanes || program.credits != first.credits)
+  if (program.chunks != first.chunks || program.lanes != first.lanes || program.credits != first.credits ||
+      program.bounds != first.bounds || program.givers != first.givers || program.takers != first.takers)
     return said("its layout is not that of rank 0");
   for (const Step& step : program.steps) {
     if (step.chunk >= program.chunks) return said("a step's chunk is out of bounds");

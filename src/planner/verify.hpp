@@ -28,14 +28,14 @@ struct VerifyOptions {
   int halves = 2;       ///< slot halves alternated by epoch; 1 is a seeded fault
   bool headers = true;  ///< false is a seeded fault
   bool in_place = false;
-  bool rank_order = false;  ///< also demand that one step combines all inputs, in the order 0..N-1
+  bool rank_order = false;  ///< also demand that one step combines all inputs, in the order of the ranks
   Wire wire = Wire::flagged;
   Omission omitted{};  ///< anything is a seeded fault
 };
 
 /// Runs the programs symbolically, call after call, as the comment on Program says, and returns an empty string or the first fault:
-/// - every output is every rank's input of this call, chunk and tile exactly once, an average divided once, and combined by all
-///   ranks in the same order; nothing reads poison, an input that was overwritten in place, or an output not
+/// - every taker's output is every giver's input of this call, chunk and tile exactly once, an average divided once, and combined
+///   by all ranks in the same order; nobody else's output is written; nothing reads poison, an input that was overwritten in place, or an output not
 ///   yet written, and no store is in vain;
 /// - every conflicting pair of accesses to a slot is ordered by happens-before. Flags, credits and headers order (release and
 ///   acquire); a pack of the sentinel wire orders nothing but itself, and emptying a slot is a write;
