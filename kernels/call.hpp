@@ -11,7 +11,7 @@ namespace collectives::kernels {
 /// What every kernel is told of a call.
 struct CallArgs {
   std::uint32_t tile_packs;  ///< of a slot: what a block moves of the longest chunk at one time
-  std::uint32_t tiles;       ///< of every chunk, a block
+  std::uint32_t tiles;       ///< of the chunk with the most, a block
   std::uint32_t stages;
   std::uint32_t fingerprint;
   std::uint8_t rank, ranks;
@@ -22,6 +22,9 @@ struct CallArgs {
   FaultRecord* fault;
   Layout layout;
 };
+
+/// What a peer must have announced for this call.
+COLLECTIVES_HOST_DEVICE std::uint32_t fingerprint_for(const CallArgs& call, int) { return call.fingerprint; }
 
 /// The packs of one chunk that one block moves at one time.
 struct Tile {

@@ -46,6 +46,5 @@ COLLECTIVES_HOST_DEVICE void store_pack(void* buffer, std::uint64_t count, bool 
   }
 }
 
-/// The same of a message.
 
 }  // namespace collectives::kernels

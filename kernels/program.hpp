@@ -17,13 +17,13 @@ struct EdgeArgs {
   std::uint8_t peer, lane, credit, unused;
 };
 
-/// A chunk of a call as one rank sees it: a place in its input, one in its output, or only a length. Its tiles are as many as
-/// those of any other chunk, and in proportion to it.
+/// A chunk of a call as one rank sees it: a place in its input, one in its output, or only a length.
 struct Region {
   const void* in;
   void* out;
   std::uint64_t count;  ///< elements
-  std::uint32_t tile_packs;
+  std::uint32_t tile_packs;  ///< what a block moves of it at one time
+  std::uint32_t tiles;       ///< a block; the same for its sender and its receivers
   std::uint8_t in_aligned, out_aligned;
 };
 
@@ -38,12 +38,16 @@ struct StepArgs {
 
 /// One call of one rank: passed to its kernel by value, so that a captured graph keeps it.
 struct ProgramArgs : CallArgs {
-  std::byte* pools[max_ranks];  ///< as this rank addresses them
+  std::byte* pools[max_ranks];     ///< as this rank addresses them
+  std::uint32_t pairs[max_ranks];  ///< what this rank and each peer alone must agree on, beside the fingerprint
   std::uint8_t steps, max_delay;
   StepArgs step[max_steps];
   Region region[max_regions];
   EdgeArgs edge[max_edges];
 };
+
+/// What a peer must have announced for this call.
+COLLECTIVES_HOST_DEVICE std::uint32_t fingerprint_for(const ProgramArgs& call, int peer) { return call.fingerprint ^ call.pairs[peer]; }
 
 /// Enqueues one call. Type and operation are valid; the sentinel wire is for float32, float16 and bfloat16.
 void launch_sentinel(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);

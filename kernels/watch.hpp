@@ -7,8 +7,9 @@
 namespace collectives::kernels {
 
 /// Who calls whom: all that is needed to look at headers and to tell of a failure.
+template <typename Args>
 struct Place {
-  const CallArgs* call;
+  const Args* call;
   std::byte* const* pools;
   Epoch epoch;
 
@@ -18,10 +19,11 @@ struct Place {
 enum class Header { absent, matching, other };
 
 /// What rank has announced for this call.
-COLLECTIVES_HOST_DEVICE Header look_at_header(const Place& place, int rank) {
+template <typename Args>
+COLLECTIVES_HOST_DEVICE Header look_at_header(const Place<Args>& place, int rank) {
   const Mark header = observe(&place.control(place.call->rank).headers[place.epoch & 1u][rank]);
   if (static_cast<Epoch>(header >> 32) != place.epoch) return Header::absent;
-  return static_cast<std::uint32_t>(header) == place.call->fingerprint ? Header::matching : Header::other;
+  return static_cast<std::uint32_t>(header) == fingerprint_for(*place.call, rank) ? Header::matching : Header::other;
 }
 
 COLLECTIVES_HOST_DEVICE std::uint32_t first_of(std::uint32_t ranks) {
@@ -32,7 +34,8 @@ COLLECTIVES_HOST_DEVICE std::uint32_t first_of(std::uint32_t ranks) {
 
 /// The first thread of this rank to fail writes the record and tells the peers. `about` is a rank; for a timeout the ranks that
 /// are missing, a bit each; for poison the word that was found.
-COLLECTIVES_COLD void record_failure(Place place, FaultKind kind, Mark about) {
+template <typename Args>
+COLLECTIVES_COLD void record_failure(Place<Args> place, FaultKind kind, Mark about) {
   if (!claim_local(&place.control(place.call->rank).claimed)) return;
   FaultRecord& record = *place.call->fault;
   const auto low = static_cast<std::uint32_t>(about);
@@ -53,8 +56,9 @@ COLLECTIVES_COLD void record_failure(Place place, FaultKind kind, Mark about) {
 }
 
 /// The slow part of waiting: is there any reason to stop? `since` is when this thread first asked, 0 if it has not.
-COLLECTIVES_COLD bool has_failed(Place place, std::uint64_t since) {
-  const CallArgs& call = *place.call;
+template <typename Args>
+COLLECTIVES_COLD bool has_failed(Place<Args> place, std::uint64_t since) {
+  const Args& call = *place.call;
   if (observe_relaxed(&call.fault->abort) != 0) return record_failure(place, FaultKind::aborted, call.rank), true;
   const Mark word = observe_relaxed(&place.control(call.rank).poison);
   if (word != 0) return record_failure(place, FaultKind::poisoned, word), true;
@@ -77,10 +81,10 @@ struct NoRelief {
   COLLECTIVES_HOST_DEVICE void operator()() const {}
 };
 
-template <typename Relief>
+template <typename Relief, typename Args = CallArgs>
 class Watch {
  public:
-  COLLECTIVES_HOST_DEVICE Watch(const CallArgs& call, std::byte* const* pools, Relief relief) : place_{&call, pools, 0}, relief_(relief) {}
+  COLLECTIVES_HOST_DEVICE Watch(const Args& call, std::byte* const* pools, Relief relief) : place_{&call, pools, 0}, relief_(relief) {}
 
   COLLECTIVES_HOST_DEVICE bool failed() const { return failed_; }
   COLLECTIVES_HOST_DEVICE void begin(Epoch epoch) { place_.epoch = epoch; }
@@ -107,15 +111,15 @@ class Watch {
   }
 
   /// Tells a peer what this call is, and that this rank has finished the call before.
-  COLLECTIVES_HOST_DEVICE void announce(int rank) const { signal(header_at(rank), own_header()); }
+  COLLECTIVES_HOST_DEVICE void announce(int rank) const { signal(header_at(rank), header_for(rank)); }
 
   /// The same without a fence, which costs a small call up to 0.8 us of its 3. Only between pools in device memory: what this
   /// rank read and cleared of its own pool in the call before was done in that memory when the kernel of that call ended.
-  COLLECTIVES_HOST_DEVICE void announce_unfenced(int rank) const { signal_relaxed(header_at(rank), own_header()); }
+  COLLECTIVES_HOST_DEVICE void announce_unfenced(int rank) const { signal_relaxed(header_at(rank), header_for(rank)); }
 
  private:
   COLLECTIVES_HOST_DEVICE Mark* header_at(int rank) const { return &control(rank).headers[epoch() & 1u][place_.call->rank]; }
-  COLLECTIVES_HOST_DEVICE Mark own_header() const { return mark(epoch(), place_.call->fingerprint); }
+  COLLECTIVES_HOST_DEVICE Mark header_for(int rank) const { return mark(epoch(), fingerprint_for(*place_.call, rank)); }
 
 #if defined(__CUDACC__)
   static constexpr std::uint32_t look_up_every = 4096;  // about a millisecond of polling
@@ -123,7 +127,7 @@ class Watch {
   static constexpr std::uint32_t look_up_every = 64;
 #endif
 
-  Place place_;
+  Place<Args> place_;
   Relief relief_;
   std::uint32_t tries_ = 0;
   std::uint64_t since_ = 0;

@@ -1,5 +1,6 @@
 #include "trial.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/require.hpp"
@@ -74,30 +75,176 @@ std::vector<std::byte> operand_bytes(const Trial& trial, int rank, std::size_t c
   return bytes;
 }
 
+namespace {
+
+/// What the reduction of all ranks' operands at an element is, in the bytes of the type.
+void put_reduced(const Trial& trial, int ranks, std::size_t element, std::byte* at) {
+  long long result = operand(trial, 0, element);
+  for (int rank = 1; rank < ranks; ++rank) {
+    const long long value = operand(trial, rank, element);
+    if (trial.op == ReduceOp::sum || trial.op == ReduceOp::avg) result += value;
+    if (trial.op == ReduceOp::prod) result *= value;
+    if (trial.op == ReduceOp::min) result = std::min(result, value);
+    if (trial.op == ReduceOp::max) result = std::max(result, value);
+  }
+  if (trial.op != ReduceOp::avg) {
+    put(trial.type, result, at);
+  } else if (trial.type == DataType::float64) {
+    const double average = static_cast<double>(result) / ranks;
+    std::memcpy(at, &average, 8);
+  } else if (is_floating(trial.type)) {
+    put_float(trial.type, static_cast<float>(result) / static_cast<float>(ranks), at);
+  } else {
+    put(trial.type, wrap(trial.type, result) / ranks, at);
+  }
+}
+
+/// The elements of every rank's block, and where they begin.
+struct Cut {
+  std::vector<std::size_t> counts, begins;
+  std::size_t total = 0;
+};
+
+Cut cut_of(const Trial& trial, int ranks, int from) {
+  Cut cut{};
+  for (int rank = 0; rank < ranks; ++rank) {
+    cut.counts.push_back(trial.collective == Collective::exchange ? uneven_count(trial, from, rank) : trial.uneven ? uneven_count(trial, 0, rank) : trial.count);
+    cut.begins.push_back(cut.total);
+    cut.total += cut.counts.back();
+  }
+  return cut;
+}
+
+/// What one rank brings to a trial and must hold after it: the whole of its memory, canaries and all.
+struct Side {
+  std::vector<std::byte> in{}, out{};      ///< before
+  std::vector<std::byte> out_expected{};  ///< after; `in` must not change
+  std::size_t in_at = 0, out_at = 0;     ///< bytes
+  std::size_t in_count = 0, out_count = 0;
+  bool in_place = false;                 ///< the input lies in `out`
+  Cut cut{};
+};
+
+class SideMaker {
+ public:
+  SideMaker(const Trial& trial, int ranks, int rank) : trial_(trial), ranks_(ranks), rank_(rank), size_(size_of(trial.type)), cut_(cut_of(trial, ranks, rank)) {}
+
+  Side make() {
+    const auto own = static_cast<std::size_t>(rank_);
+    const bool is_root = rank_ == trial_.root;
+    const std::size_t block = cut_.counts[own], begin = cut_.begins[own];
+    switch (trial_.collective) {
+      case Collective::all_reduce: return side(trial_.count, trial_.count, 0, 0, true);
+      case Collective::reduce_scatter: return side(cut_.total, block, 0, begin, true);
+      case Collective::all_gather: return side(block, cut_.total, begin, 0, true);
+      case Collective::broadcast: return side(is_root ? trial_.count : 0, trial_.count, 0, 0, is_root);
+      case Collective::reduce: return side(trial_.count, is_root ? trial_.count : 0, 0, 0, is_root);
+      case Collective::gather: return side(block, is_root ? cut_.total : 0, begin, 0, is_root);
+      case Collective::scatter: return side(is_root ? cut_.total : 0, block, 0, begin, is_root);
+      case Collective::all_to_all: return side(cut_.total, cut_.total, 0, 0, false);
+      case Collective::exchange: break;
+    }
+    std::size_t received = 0;
+    for (int from = 0; from < ranks_; ++from) received += uneven_count(trial_, from, rank_);
+    return side(cut_.total, received, 0, 0, false);
+  }
+
+ private:
+  /// `in_begins` and `out_begins`: where they lie, in elements, in the buffer that they share in place.
+  Side side(std::size_t in_count, std::size_t out_count, std::size_t in_begins, std::size_t out_begins, bool may_share) {
+    Side side{.in_count = in_count, .out_count = out_count, .in_place = trial_.in_place && may_share, .cut = cut_};
+    const std::size_t at = guard + static_cast<std::size_t>(trial_.offset) * size_;
+    const auto image = [&](std::size_t count) { return std::vector<std::byte>(at + count * size_ + guard, canary); };
+    side.in_at = at + (side.in_place ? in_begins * size_ : 0);
+    side.out_at = at + (side.in_place ? out_begins * size_ : 0);
+    side.in = image(in_count);
+    side.out = image(side.in_place ? std::max(in_count, out_count) : out_count);
+    const auto data = operand_bytes(trial_, rank_, in_count);
+    std::copy(data.begin(), data.end(), (side.in_place ? side.out : side.in).begin() + static_cast<std::ptrdiff_t>(side.in_at));
+    side.out_expected = side.out;
+    for (std::size_t i = 0; i < out_count; ++i) put_expected(i, side.out_expected.data() + side.out_at + i * size_);
+    return side;
+  }
+
+  void put_operand(int rank, std::size_t element, std::byte* at) const { put(trial_.type, operand(trial_, rank, element), at); }
+
+  void put_expected(std::size_t i, std::byte* at) const {
+    const std::size_t own_begin = cut_.begins[static_cast<std::size_t>(rank_)];
+    switch (trial_.collective) {
+      case Collective::all_reduce:
+      case Collective::reduce: return put_reduced(trial_, ranks_, i, at);
+      case Collective::reduce_scatter: return put_reduced(trial_, ranks_, own_begin + i, at);
+      case Collective::broadcast: return put_operand(trial_.root, i, at);
+      case Collective::scatter: return put_operand(trial_.root, own_begin + i, at);
+      default: break;
+    }
+    // The others put what each rank has one behind the other.
+    for (int from = 0; from < ranks_; ++from) {
+      const Cut theirs = cut_of(trial_, ranks_, from);
+      const bool by_pairs = trial_.collective == Collective::all_to_all || trial_.collective == Collective::exchange;
+      const std::size_t length = by_pairs ? theirs.counts[static_cast<std::size_t>(rank_)] : cut_.counts[static_cast<std::size_t>(from)];
+      if (i < length) return put_operand(from, i + (by_pairs ? theirs.begins[static_cast<std::size_t>(rank_)] : 0), at);
+      i -= length;
+    }
+  }
+
+  const Trial& trial_;
+  const int ranks_;
+  const int rank_;
+  const std::size_t size_;
+  const Cut cut_;
+};
+
+void enqueue_exchange(Communicator& communicator, const Trial& trial, const Side& side, const std::byte* in, std::byte* out, Stream stream) {
+  std::vector<Send> sends;
+  std::vector<Receive> receives;
+  const std::size_t size = size_of(trial.type);
+  for (int peer = 0; peer < communicator.size(); ++peer) {
+    const auto p = static_cast<std::size_t>(peer);
+    // Nothing may be said, or be said to be nothing.
+    if (side.cut.counts[p] > 0 || trial.seed % 2 == 0) sends.push_back({{in + side.cut.begins[p] * size, side.cut.counts[p], trial.type}, peer});
+    const std::size_t count = uneven_count(trial, peer, communicator.rank());
+    if (count > 0 || trial.seed % 3 == 0) receives.push_back({{out, count, trial.type}, peer});
+    out += count * size;
+  }
+  communicator.exchange(sends, receives, stream);
+}
+
+void enqueue(Communicator& communicator, const Trial& trial, const Side& side, const std::byte* in, std::byte* out, Stream stream) {
+  const ConstBuffer from{in, side.in_count, trial.type};
+  const Buffer to{out, side.out_count, trial.type};
+  switch (trial.collective) {
+    case Collective::all_reduce: return communicator.all_reduce(from, to, trial.op, stream);
+    case Collective::reduce_scatter:
+      return trial.uneven ? communicator.reduce_scatter(from, to, side.cut.counts, trial.op, stream) : communicator.reduce_scatter(from, to, trial.op, stream);
+    case Collective::all_gather: return trial.uneven ? communicator.all_gather(from, to, side.cut.counts, stream) : communicator.all_gather(from, to, stream);
+    case Collective::broadcast: return communicator.broadcast(from, to, trial.root, stream);
+    case Collective::reduce: return communicator.reduce(from, to, trial.op, trial.root, stream);
+    case Collective::all_to_all: return communicator.all_to_all(from, to, stream);
+    case Collective::gather: return communicator.gather(from, to, trial.root, stream);
+    case Collective::scatter: return communicator.scatter(from, to, trial.root, stream);
+    case Collective::exchange: return enqueue_exchange(communicator, trial, side, in, out, stream);
+  }
+}
+
+std::size_t difference(const std::vector<std::byte>& found, const std::vector<std::byte>& expected) {
+  if (found == expected) return 0;
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) wrong += found[i] != expected[i];
+  return wrong;
+}
+
+}  // namespace
+
+std::size_t uneven_count(const Trial& trial, int from, int to) {
+  const std::uint64_t random = mix(mix(trial.seed * 1024 + static_cast<std::uint64_t>(from * 16 + to)));
+  return random % 4 == 0 ? 0 : random / 4 % (trial.count + 1);
+}
+
 std::vector<std::byte> expected_bytes(const Trial& trial, int ranks, std::size_t count) {
   const std::size_t size = size_of(trial.type);
   std::vector<std::byte> bytes(count * size);
-  for (std::size_t i = 0; i < count; ++i) {
-    long long result = operand(trial, 0, i);
-    for (int rank = 1; rank < ranks; ++rank) {
-      const long long value = operand(trial, rank, i);
-      if (trial.op == ReduceOp::sum || trial.op == ReduceOp::avg) result += value;
-      if (trial.op == ReduceOp::prod) result *= value;
-      if (trial.op == ReduceOp::min) result = std::min(result, value);
-      if (trial.op == ReduceOp::max) result = std::max(result, value);
-    }
-    std::byte* at = bytes.data() + i * size;
-    if (trial.op != ReduceOp::avg) {
-      put(trial.type, result, at);
-    } else if (trial.type == DataType::float64) {
-      const double average = static_cast<double>(result) / ranks;
-      std::memcpy(at, &average, 8);
-    } else if (is_floating(trial.type)) {
-      put_float(trial.type, static_cast<float>(result) / static_cast<float>(ranks), at);
-    } else {
-      put(trial.type, wrap(trial.type, result) / ranks, at);
-    }
-  }
+  for (std::size_t i = 0; i < count; ++i) put_reduced(trial, ranks, i, bytes.data() + i * size);
   return bytes;
 }
 
@@ -165,70 +312,33 @@ Ranks::~Ranks() {
 }
 
 std::size_t mismatches(Ranks& ranks, const Trial& trial) {
-  const std::size_t size = size_of(trial.type), bytes = trial.count * size;
-  const std::size_t begin = guard + static_cast<std::size_t>(trial.offset) * size;
-  const std::size_t room = begin + bytes + guard;
+  std::vector<Side> sides;
   for (int rank = 0; rank < ranks.size(); ++rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    std::vector<std::byte> image(room, canary);
-    if (trial.in_place) {
-      const auto data = operand_bytes(trial, rank, trial.count);
-      std::copy(data.begin(), data.end(), image.begin() + static_cast<std::ptrdiff_t>(begin));
-      ranks.out[r].write(image);
-    } else {
-      ranks.out[r].write(image);
-      const auto data = operand_bytes(trial, rank, trial.count);
-      std::copy(data.begin(), data.end(), image.begin() + static_cast<std::ptrdiff_t>(begin));
-      ranks.in[r].write(image);
-    }
+    const Side& side = sides.emplace_back(SideMaker(trial, ranks.size(), rank).make());
+    ranks.in[static_cast<std::size_t>(rank)].write(side.in);
+    ranks.out[static_cast<std::size_t>(rank)].write(side.out);
   }
   for (int rank = 0; rank < ranks.size(); ++rank) {
     const auto r = static_cast<std::size_t>(rank);
-    std::byte* to = ranks.out[r].data() + begin;
-    const std::byte* from = trial.in_place ? to : ranks.in[r].data() + begin;
-    ranks.communicators[r].all_reduce({from, trial.count, trial.type}, {to, trial.count, trial.type}, trial.op, ranks.stream(rank));
+    const Side& side = sides[r];
+    const std::byte* in = (side.in_place ? ranks.out : ranks.in)[r].data() + side.in_at;
+    enqueue(ranks.communicators[r], trial, side, in, ranks.out[r].data() + side.out_at, ranks.stream(rank));
   }
   for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
-
-  std::vector<std::byte> expected(room, canary);
-  const auto result = expected_bytes(trial, ranks.size(), trial.count);
-  std::copy(result.begin(), result.end(), expected.begin() + static_cast<std::ptrdiff_t>(begin));
   std::size_t wrong = 0;
-  for (int rank = 0; rank < ranks.size(); ++rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    const auto image = ranks.out[r].read(room);
-    if (image != expected) {
-      wrong += std::memcmp(image.data(), expected.data(), begin) != 0;
-      wrong += std::memcmp(image.data() + begin + bytes, expected.data() + begin + bytes, guard) != 0;
-      for (std::size_t i = 0; i < trial.count; ++i) wrong += std::memcmp(image.data() + begin + i * size, expected.data() + begin + i * size, size) != 0;
-    }
-    if (!trial.in_place) {
-      const auto data = operand_bytes(trial, rank, trial.count);
-      const auto input = ranks.in[r].read(room);
-      wrong += !std::equal(data.begin(), data.end(), input.begin() + static_cast<std::ptrdiff_t>(begin));
-    }
+  for (std::size_t r = 0; r < sides.size(); ++r) {
+    wrong += difference(ranks.out[r].read(sides[r].out.size()), sides[r].out_expected);
+    wrong += difference(ranks.in[r].read(sides[r].in.size()), sides[r].in);
   }
   return wrong;
 }
 
 std::size_t own_mismatches(Communicator& communicator, const Trial& trial) {
-  const std::size_t size = size_of(trial.type), bytes = trial.count * size;
-  const std::size_t begin = guard + static_cast<std::size_t>(trial.offset) * size;
-  std::vector<std::byte> in(begin + bytes + guard, canary), out = in;
-  const auto data = operand_bytes(trial, communicator.rank(), trial.count);
-  const auto result = expected_bytes(trial, communicator.size(), trial.count);
-  std::vector<std::byte> expected = out;
-  std::copy(result.begin(), result.end(), expected.begin() + static_cast<std::ptrdiff_t>(begin));
-  std::copy(data.begin(), data.end(), (trial.in_place ? out : in).begin() + static_cast<std::ptrdiff_t>(begin));
-  const auto input = in;
-  communicator.all_reduce({(trial.in_place ? out : in).data() + begin, trial.count, trial.type}, {out.data() + begin, trial.count, trial.type}, trial.op);
+  const Side side = SideMaker(trial, communicator.size(), communicator.rank()).make();
+  auto in = side.in, out = side.out;
+  enqueue(communicator, trial, side, (side.in_place ? out : in).data() + side.in_at, out.data() + side.out_at, nullptr);
   communicator.synchronize();
-  std::size_t wrong = in != input;
-  if (out == expected) return wrong;
-  wrong += !std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(begin), expected.begin());
-  wrong += std::memcmp(out.data() + begin + bytes, expected.data() + begin + bytes, guard) != 0;
-  for (std::size_t i = 0; i < trial.count; ++i) wrong += std::memcmp(out.data() + begin + i * size, expected.data() + begin + i * size, size) != 0;
-  return wrong;
+  return difference(out, side.out_expected) + difference(in, side.in);
 }
 
 }  // namespace collectives

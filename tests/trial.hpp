@@ -43,27 +43,33 @@ class Ranks {
   std::vector<Stream> streams_;
 };
 
-/// One all-reduce to be tried.
+/// One call to be tried.
 struct Trial {
   DataType type = DataType::float32;
   ReduceOp op = ReduceOp::sum;
-  std::size_t count = 1;
+  std::size_t count = 1;  ///< of the message, or of every block
   bool in_place = false;
   int offset = 0;          ///< elements by which the buffers miss their alignment to 16 bytes
   std::uint64_t seed = 0;  ///< the call: data differ per rank, element and call
+  Collective collective = Collective::all_reduce;
+  int root = 0;
+  bool uneven = false;     ///< blocks of random sizes up to `count`; an exchange's always are
 };
 
-/// Runs the trial with integer-valued data whose result is exact in every type, and returns how many elements of how many
-/// ranks are wrong; a changed canary or a changed input counts as one.
+/// Runs the trial with integer-valued data whose result is exact in every type, and returns how many bytes of all ranks
+/// are wrong, canaries and inputs among them.
 std::size_t mismatches(Ranks& ranks, const Trial& trial);
 
-/// This rank's part of a trial on the host backend, for ranks that are driven apart: how many of its elements are wrong. Every
+/// This rank's part of a trial on the host backend, for ranks that are driven apart: how many of its bytes are wrong. Every
 /// rank of the communicator makes the same trial.
 std::size_t own_mismatches(Communicator& communicator, const Trial& trial);
 
+/// A block's elements in an uneven trial, and what an exchange sends; empty ones among them.
+std::size_t uneven_count(const Trial& trial, int from, int to);
+
 /// The operand of a rank, as every type can hold it.
 int operand(const Trial& trial, int rank, std::size_t element);
-/// What a rank gives and what every rank must get, in the bytes of the type.
+/// What a rank gives and what every rank must get of an all-reduce, in the bytes of the type.
 std::vector<std::byte> operand_bytes(const Trial& trial, int rank, std::size_t count);
 std::vector<std::byte> expected_bytes(const Trial& trial, int ranks, std::size_t count);
 

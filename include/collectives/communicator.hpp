@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,17 @@ struct PoolStatistics {
   std::size_t failures = 0;
 };
 
-/// One rank of a group that reduces together. Not for concurrent use: one thread at a time, and one order of calls, the same
+/// What one rank sends to another in an exchange, and what it receives. Their bytes must be as many; types are each rank's own.
+struct Send {
+  ConstBuffer buffer;
+  int to = 0;
+};
+struct Receive {
+  Buffer buffer;
+  int from = 0;
+};
+
+/// One rank of a group that works together. Not for concurrent use: one thread at a time, and one order of calls, the same
 /// on every rank. Calls on different streams come out in the order they were made. Two CUDA graphs that replay at the same
 /// time need two communicators.
 class COLLECTIVES_EXPORT Communicator {
@@ -72,6 +83,43 @@ class COLLECTIVES_EXPORT Communicator {
   /// Throws Error(invalid_argument) before anything is enqueued, and the error that killed it if the communicator is dead.
   void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream = nullptr);
 
+  // The collectives below keep all_reduce's rules: every rank makes the same calls in the same order, buffers are apart or in
+  // place as said, any count and any element-aligned address will do, a count of 0 does nothing, a wrong argument is thrown
+  // before anything is enqueued. Counts are elements. What is only moved arrives bit for bit; what is reduced has the bits of an
+  // all-reduce by a direct algorithm, unless the plan is a ring or a tree.
+
+  /// Rank r gets block r of the reduction of every rank's `in`, which has a block of out.count elements for each rank. In place:
+  /// `out` is this rank's block of `in`.
+  void reduce_scatter(ConstBuffer in, Buffer out, ReduceOp op, Stream stream = nullptr);
+  /// Block r has counts[r] elements, the same counts on every rank.
+  void reduce_scatter(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, ReduceOp op, Stream stream = nullptr);
+
+  /// Every rank gets all ranks' `in`, one behind the other: `out` has a block of in.count elements for each. In place: `in` is
+  /// this rank's block of `out`.
+  void all_gather(ConstBuffer in, Buffer out, Stream stream = nullptr);
+  /// Rank r brings counts[r] elements, the same counts on every rank.
+  void all_gather(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, Stream stream = nullptr);
+
+  /// Every rank gets the root's `in`, which is looked at on the root only. In place: `in` is `out`.
+  void broadcast(ConstBuffer in, Buffer out, int root, Stream stream = nullptr);
+
+  /// The root gets the reduction of every rank's `in`; `out` is looked at on the root only. In place: `in` is `out`.
+  void reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream = nullptr);
+
+  /// Block r of `out` is block rank() of rank r's `in`: both have equal blocks, one for each rank. Not in place.
+  void all_to_all(ConstBuffer in, Buffer out, Stream stream = nullptr);
+
+  /// The root gets all ranks' `in`, one behind the other; `out` is looked at on the root only. In place: the root's `in` is its
+  /// block of `out`.
+  void gather(ConstBuffer in, Buffer out, int root, Stream stream = nullptr);
+
+  /// Rank r gets block r of the root's `in`, which is looked at on the root only. In place: the root's `out` is its block of `in`.
+  void scatter(ConstBuffer in, Buffer out, int root, Stream stream = nullptr);
+
+  /// Any pattern of sends and receives at once: one of each at most for every peer, this rank itself included. Every rank calls,
+  /// with empty lists if it has nothing to move; what one sends the other must receive, or both fail with a mismatch.
+  void exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream = nullptr);
+
   /// Enqueues a point that no rank's stream passes before every rank's has reached it.
   void barrier(Stream stream = nullptr);
 
@@ -86,7 +134,10 @@ class COLLECTIVES_EXPORT Communicator {
 
   PoolStatistics pool_statistics() const;
 
-  /// What an all-reduce of this shape will do, the same on every rank.
+  /// What a call will do, the same on every rank.
+  Plan plan_for(const PlanRequest& request) const;
+  PlanReport explain(const PlanRequest& request) const;
+  /// The same of an all-reduce.
   Plan plan_for(std::size_t count, DataType type, ReduceOp op) const;
   PlanReport explain(std::size_t count, DataType type, ReduceOp op) const;
 

@@ -36,11 +36,21 @@ struct AlgorithmChoice {
 COLLECTIVES_EXPORT AlgorithmChoice parse_algorithm(std::string_view text);
 COLLECTIVES_EXPORT std::string to_string(AlgorithmChoice choice);
 
+/// What a plan is made for: a call as far as its plan depends on it.
+struct PlanRequest {
+  Collective collective = Collective::all_reduce;
+  /// Elements of the message; of one rank's block where a buffer has a block a rank, the largest where they differ.
+  std::size_t count = 0;
+  DataType type = DataType::float32;
+  ReduceOp op = ReduceOp::sum;  ///< where the collective reduces
+  int root = 0;                 ///< where it has one
+};
+
 /// What one call will do. The same on every rank for the same call.
 struct Plan {
   AlgorithmChoice choice;
   Wire wire = Wire::flagged;
-  std::size_t bytes = 0;        ///< of the whole message
+  std::size_t bytes = 0;        ///< of the whole message: all blocks of the larger buffer
   int blocks = 1;               ///< thread blocks a rank; 1 on the host
   int threads = 1;              ///< threads a block; 1 on the host
   std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time

@@ -25,10 +25,15 @@ inline constexpr int data_type_count = 10;
 enum class ReduceOp : std::uint8_t { sum, prod, min, max, avg };
 inline constexpr int reduce_op_count = 5;
 
+/// What ranks do together. The numbers are part of the C interface.
+enum class Collective : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, reduce, all_to_all, gather, scatter, exchange };
+inline constexpr int collective_count = 9;
+
 /// Where ranks live: GPUs, or threads and processes of this machine's CPUs.
 enum class Backend : std::uint8_t { automatic, cuda, host };
 
 constexpr bool is_valid(DataType type) { return static_cast<int>(type) < data_type_count; }
+constexpr bool is_valid(Collective collective) { return static_cast<int>(collective) < collective_count; }
 constexpr bool is_valid(ReduceOp op) { return static_cast<int>(op) < reduce_op_count; }
 
 /// Bytes of one element.
@@ -58,6 +63,20 @@ constexpr const char* name_of(DataType type) {
 constexpr const char* name_of(ReduceOp op) {
   constexpr const char* names[] = {"sum", "prod", "min", "max", "avg"};
   return is_valid(op) ? names[static_cast<int>(op)] : "unknown";
+}
+
+constexpr const char* name_of(Collective collective) {
+  constexpr const char* names[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "all_to_all", "gather", "scatter", "exchange"};
+  return is_valid(collective) ? names[static_cast<int>(collective)] : "unknown";
+}
+
+/// Does it combine what it moves? Bits of the others arrive as they were.
+constexpr bool reduces(Collective collective) {
+  return collective == Collective::all_reduce || collective == Collective::reduce_scatter || collective == Collective::reduce;
+}
+/// Does its message begin or end at one rank?
+constexpr bool has_root(Collective collective) {
+  return collective == Collective::broadcast || collective == Collective::reduce || collective == Collective::gather || collective == Collective::scatter;
 }
 
 /// `count` elements of `type` that are read. Any alignment of the element type will do.

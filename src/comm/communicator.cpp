@@ -1,30 +1,9 @@
-#include <fmt/format.h>
-
 #include "base/require.hpp"
 #include "comm/impl.hpp"
+#include "comm/operands.hpp"
 
 namespace collectives {
 namespace {
-
-void check_operands(const ConstBuffer& in, const Buffer& out, ReduceOp op) {
-  require(is_valid(in.type), [&] { return fmt::format("type {} is unknown: expected one of the {} types of DataType", static_cast<int>(in.type), data_type_count); });
-  require(in.type == out.type, [&] { return fmt::format("in is {} and out is {}: expected the same type", name_of(in.type), is_valid(out.type) ? name_of(out.type) : "unknown"); });
-  require(is_valid(op), [&] { return fmt::format("operation {} is unknown: expected one of the {} operations of ReduceOp", static_cast<int>(op), reduce_op_count); });
-  require(in.count == out.count, [&] { return fmt::format("in has {} elements and out {}: expected as many", in.count, out.count); });
-  require(in.count <= SIZE_MAX / 16, [&] { return fmt::format("a count of {} is larger than any memory", in.count); });
-}
-
-void check_place(const void* data, DataType type, const char* name) {
-  const auto size = size_of(type);
-  require(reinterpret_cast<std::uintptr_t>(data) % size == 0,
-          [&] { return fmt::format("{} is at {}: expected an address aligned to the {} bytes of a {}", name, data, size, name_of(type)); });
-}
-
-void check_overlap(const ConstBuffer& in, const Buffer& out) {
-  const auto bytes = in.count * size_of(in.type);
-  const auto a = reinterpret_cast<std::uintptr_t>(in.data), b = reinterpret_cast<std::uintptr_t>(out.data);
-  require(a == b || a + bytes <= b || b + bytes <= a, "in and out overlap: expected the same buffer or two apart");
-}
 
 std::unique_ptr<Executor> make_executor(Backend backend, RankContext context) {
 #if COLLECTIVES_HAS_CUDA
@@ -50,28 +29,6 @@ void Communicator::Impl::expect_alive(bool look) {
   if (death_) throw *death_;
 }
 
-void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
-  check_operands(in, out, op);
-  const std::size_t bytes = in.count * size_of(in.type);
-  executor->check_buffer(in.data, bytes, "in");
-  executor->check_buffer(out.data, bytes, "out");
-  check_place(in.data, in.type, "in");
-  check_place(out.data, out.type, "out");
-  check_overlap(in, out);
-  expect_alive(false);
-  if (in.count == 0) return;
-  const Plan plan = world->planner->all_reduce(in.count, in.type, op);
-  executor->enqueue({in.data, out.data, in.count, in.type, op}, plan, world->planner->routine(plan.choice).programs[static_cast<std::size_t>(rank)], stream);
-}
-
-void Communicator::Impl::barrier(Stream stream) {
-  expect_alive(false);
-  // A one-word reduction over the flagged wire: nobody has the result before everybody has called.
-  void* word = pool.pool->base() + pool.barrier_offset;
-  const Plan plan = world->planner->all_reduce(1, DataType::int32, ReduceOp::max);
-  executor->enqueue({word, word, 1, DataType::int32, ReduceOp::max}, plan, world->planner->routine(plan.choice).programs[static_cast<std::size_t>(rank)], stream);
-}
-
 Communicator::Communicator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Communicator::Communicator(Communicator&&) noexcept = default;
 Communicator& Communicator::operator=(Communicator&&) noexcept = default;
@@ -83,6 +40,24 @@ int Communicator::device() const { return impl_->device; }
 Backend Communicator::backend() const { return impl_->backend; }
 
 void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce(in, out, op, stream); }
+
+void Communicator::reduce_scatter(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
+  impl_->reduce_scatter(in, out, equal_blocks(size(), out.count), op, stream);
+}
+void Communicator::reduce_scatter(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, ReduceOp op, Stream stream) {
+  impl_->reduce_scatter(in, out, blocks_of(counts, size()), op, stream);
+}
+void Communicator::all_gather(ConstBuffer in, Buffer out, Stream stream) { impl_->all_gather(in, out, equal_blocks(size(), in.count), stream); }
+void Communicator::all_gather(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, Stream stream) {
+  impl_->all_gather(in, out, blocks_of(counts, size()), stream);
+}
+void Communicator::broadcast(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->broadcast(in, out, root, stream); }
+void Communicator::reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream) { impl_->reduce(in, out, op, root, stream); }
+void Communicator::all_to_all(ConstBuffer in, Buffer out, Stream stream) { impl_->all_to_all(in, out, stream); }
+void Communicator::gather(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->gather(in, out, root, stream); }
+void Communicator::scatter(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->scatter(in, out, root, stream); }
+void Communicator::exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream) { impl_->exchange(sends, receives, stream); }
+
 void Communicator::barrier(Stream stream) { impl_->barrier(stream); }
 
 void Communicator::synchronize(Stream stream) {
@@ -98,14 +73,10 @@ void Communicator::abort() { impl_->executor->abort(true); }
 
 PoolStatistics Communicator::pool_statistics() const { return impl_->pool.pool->statistics(); }
 
-Plan Communicator::plan_for(std::size_t count, DataType type, ReduceOp op) const {
-  check_operands({nullptr, count, type}, {nullptr, count, type}, op);
-  return impl_->world->planner->all_reduce(count, type, op);
-}
+Plan Communicator::plan_for(const PlanRequest& request) const { return impl_->world->planner->plan(request); }
+PlanReport Communicator::explain(const PlanRequest& request) const { return impl_->world->planner->explain(request); }
 
-PlanReport Communicator::explain(std::size_t count, DataType type, ReduceOp op) const {
-  check_operands({nullptr, count, type}, {nullptr, count, type}, op);
-  return impl_->world->planner->explain(count, type, op);
-}
+Plan Communicator::plan_for(std::size_t count, DataType type, ReduceOp op) const { return plan_for({.count = count, .type = type, .op = op}); }
+PlanReport Communicator::explain(std::size_t count, DataType type, ReduceOp op) const { return explain({.count = count, .type = type, .op = op}); }
 
 }  // namespace collectives

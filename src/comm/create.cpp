@@ -30,7 +30,7 @@ struct Introduction {
 };
 
 template <typename T>
-std::vector<T> gather(Mesh& mesh, const T& mine) {
+std::vector<T> gather_all(Mesh& mesh, const T& mine) {
   static_assert(std::is_trivially_copyable_v<T>);
   Bytes bytes(sizeof mine);
   std::memcpy(bytes.data(), &mine, sizeof mine);
@@ -121,7 +121,7 @@ std::size_t share_of(const std::vector<Introduction>& all) {
 /// Maps every peer's pool. An empty text, or why it did not work: the ranks must agree before anyone gives up.
 std::string map_peers(World& world, RankContext& context) {
   Pool& pool = *world.pools[0].pool;
-  const auto tickets = gather(*world.mesh, pool.ticket());
+  const auto tickets = gather_all(*world.mesh, pool.ticket());
   // A pool that needs no descriptor still takes part in the exchange, with any.
   FileDescriptor own = pool.export_descriptor();
   if (!own) own = FileDescriptor(system_check(::dup(STDERR_FILENO), "dup"));
@@ -148,7 +148,7 @@ bool connect(World& world, RankContext& context, PoolKind kind, const Settings& 
   world.pools.clear();
   world.pools.push_back(make_rank_pool(kind, context.device, pool_bound(context.device, settings.options.pool_bytes), context.layout, context.first_epoch));
   const std::string failure = map_peers(world, context);
-  const auto failed = gather(*world.mesh, static_cast<std::uint8_t>(!failure.empty()));
+  const auto failed = gather_all(*world.mesh, static_cast<std::uint8_t>(!failure.empty()));
   const bool ok = std::all_of(failed.begin(), failed.end(), [](std::uint8_t f) { return f == 0; });
   if (!failure.empty()) log(LogLevel::warn, "rank {} cannot map its peers' memory: {}", context.rank, failure);
   if (!ok) world.mappings.clear();
@@ -175,7 +175,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   auto world = std::make_shared<World>();
   world->mesh = Mesh::join(id, rank, size, settings.timeout_ms);
   Mesh& mesh = *world->mesh;
-  const auto introductions = gather(mesh, introduce(settings, backend, device));
+  const auto introductions = gather_all(mesh, introduce(settings, backend, device));
   expect_same_options(introductions, rank);
   const kernels::Layout layout = layout_for(share_of(introductions), backend);
   const Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);

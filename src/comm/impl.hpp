@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/env.hpp"
+#include "comm/operands.hpp"
 #include "exec/executor.hpp"
 #include "memory/pool.hpp"
 #include "planner/planner.hpp"
@@ -62,6 +63,14 @@ class Communicator::Impl {
   Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend);
 
   void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream);
+  void reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream);
+  void all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream);
+  void broadcast(ConstBuffer in, Buffer out, int root, Stream stream);
+  void reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream);
+  void all_to_all(ConstBuffer in, Buffer out, Stream stream);
+  void gather(ConstBuffer in, Buffer out, int root, Stream stream);
+  void scatter(ConstBuffer in, Buffer out, int root, Stream stream);
+  void exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream);
   void barrier(Stream stream);
   /// Throws what killed this communicator, if anything.
   void expect_alive(bool look);
@@ -76,6 +85,11 @@ class Communicator::Impl {
   const std::unique_ptr<Executor> executor;
 
  private:
+  void check(const ConstBuffer& in) const;
+  void check(const Buffer& out) const;
+  /// Plans and enqueues what was checked.
+  void start(const PlanRequest& request, Call call, Stream stream);
+
   std::optional<Error> death_;
 };
 

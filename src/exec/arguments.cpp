@@ -3,29 +3,41 @@
 #include <algorithm>
 
 #include "base/require.hpp"
+#include "exec/regions.hpp"
 
 namespace collectives {
 namespace {
 
-/// What ranks must agree on, in 32 bits: two different calls are told apart but for one chance in 2^32.
-std::uint32_t fingerprint_of(const Call& call, const Plan& plan) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  const auto mix = [&](std::uint64_t value) {
-    for (int byte = 0; byte < 8; ++byte) hash = (hash ^ (value >> 8 * byte & 0xffu)) * 0x100000001b3u;
-  };
-  mix(call.count);
-  mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
-  mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
-  mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
-  mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
-  return static_cast<std::uint32_t>(hash ^ hash >> 32);
-}
-
 bool is_aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % sizeof(Pack) == 0; }
 
-std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+/// FNV-1a over words.
+class Hash {
+ public:
+  Hash& mix(std::uint64_t value) {
+    for (int byte = 0; byte < 8; ++byte) hash_ = (hash_ ^ (value >> 8 * byte & 0xffu)) * 0x100000001b3u;
+    return *this;
+  }
+  std::uint32_t low() const { return static_cast<std::uint32_t>(hash_ ^ hash_ >> 32); }
 
-std::size_t packs_of(const Call& call) { return divide_up(call.count * size_of(call.type), sizeof(Pack)); }
+ private:
+  std::uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+/// What ranks must agree on, in 32 bits: two different calls are told apart but for one chance in 2^32. The ranks of an exchange
+/// agree on their sizes two by two.
+std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
+  Hash hash;
+  hash.mix(call.count);
+  hash.mix(static_cast<std::uint64_t>(call.collective) << 24 | static_cast<std::uint64_t>(call.root) << 16);
+  if (call.collective == Collective::exchange) return hash.low();
+  hash.mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
+  hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
+  hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
+  hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
+  if (is_cut_by_part(call.collective))
+    for (int rank = 0; rank < ranks; ++rank) hash.mix(call.parts[static_cast<std::size_t>(rank)].in_count);
+  return hash.low();
+}
 
 /// What a block moves at a time of a chunk that has as many tiles as the longest: no more than a slot, whole lines of the cache
 /// where it is longer than one.
@@ -80,7 +92,7 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.tile_packs = static_cast<std::uint32_t>(plan.tile_bytes / sizeof(Pack));
   args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
   args.stages = static_cast<std::uint32_t>(plan.stages);
-  args.fingerprint = fingerprint_of(call, plan);
+  args.fingerprint = fingerprint_of(call, plan, context_->ranks);
   args.rank = static_cast<std::uint8_t>(context_->rank);
   args.ranks = static_cast<std::uint8_t>(context_->ranks);
   args.divisor = static_cast<std::uint16_t>(call.op == ReduceOp::avg ? context_->ranks : 1);
@@ -97,31 +109,46 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
 }
 
 void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& program) {
-  const std::size_t packs = packs_of(call), elements = sizeof(Pack) / size_of(call.type), size = size_of(call.type);
+  const std::size_t blocks = static_cast<std::size_t>(plan.blocks);
   for (int r = 0; r < regions_; ++r) {
-    const int chunk = chunks_[static_cast<std::size_t>(r)];
-    const std::size_t begin = chunk_begin(program, packs, chunk), end = chunk_begin(program, packs, chunk + 1);
     kernels::Region& region = program_.region[r];
-    region.in = static_cast<const std::byte*>(call.in) + begin * elements * size;
-    region.out = static_cast<std::byte*>(call.out) + begin * elements * size;
-    region.count = std::min(end * elements, call.count) - std::min(begin * elements, call.count);
-    region.tile_packs = tile_packs_for(end - begin, program_, plan.blocks);
+    region = region_of(call, program, context_->rank, chunks_[static_cast<std::size_t>(r)]);
+    const std::size_t packs = divide_up(region.count * size_of(call.type), sizeof(Pack));
+    const bool alone = call.collective == Collective::exchange;  // its two ranks know its length, nobody else's
+    region.tile_packs = alone ? program_.tile_packs : tile_packs_for(packs, program_, plan.blocks);
+    region.tiles = alone ? static_cast<std::uint32_t>(divide_up(packs, region.tile_packs * blocks)) : program_.tiles;
     region.in_aligned = is_aligned(region.in);
     region.out_aligned = is_aligned(region.out);
+  }
+  for (std::size_t s = 0; s < program.steps.size(); ++s) {
+    const Step& step = program.steps[s];
+    const kernels::Region& region = program_.region[program_.step[s].region];
+    // In place, a rank's own block is already where it belongs.
+    program_.step[s].store = step.store && !(step.receives.empty() && region.in == region.out);
+  }
+}
+
+void Arguments::fill_pairs(const Call& call) {
+  for (std::size_t peer = 0; peer < max_ranks; ++peer) {
+    const Part& part = call.parts[peer];
+    const std::uint64_t sent = part.in_count * size_of(call.type), received = part.out_count * size_of(call.type);
+    const bool first = context_->rank < static_cast<int>(peer);
+    program_.pairs[peer] = call.collective == Collective::exchange ? Hash().mix(first ? sent : received).mix(first ? received : sent).low() : 0;
   }
 }
 
 const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& plan, const Program& program) {
   if (filled_ != &program) fill_program(program);
-  fill_call(program_, call, plan, program, longest_chunk(program, packs_of(call)));
+  fill_call(program_, call, plan, program, longest_region(call, program));
   fill_regions(call, plan, program);
+  fill_pairs(call);
   return program_;
 }
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
   ensure(context_->ranks <= kernels::max_direct_ranks, "the direct kernels do not serve so many ranks");
   const auto chunks = static_cast<std::uint32_t>(program.chunks);
-  fill_call(direct_, call, plan, program, divide_up(packs_of(call), chunks));
+  fill_call(direct_, call, plan, program, divide_up(packs_of(call.count, call.type), chunks));
   fill_chunks(call, chunks);
   fill_lanes(static_cast<std::uint32_t>(plan.blocks));
   return direct_;
@@ -129,8 +156,9 @@ const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan,
 
 void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
   const std::size_t elements = sizeof(Pack) / size_of(call.type);
-  ensure(packs_of(call) < UINT32_MAX, "a message for the direct kernels is less than 64 GB");
-  const auto packs = static_cast<std::uint32_t>(packs_of(call)), whole = static_cast<std::uint32_t>(call.count / elements);
+  const std::size_t all = packs_of(call.count, call.type);
+  ensure(all < UINT32_MAX, "a message for the direct kernels is less than 64 GB");
+  const auto packs = static_cast<std::uint32_t>(all), whole = static_cast<std::uint32_t>(call.count / elements);
   const std::uint32_t least = packs / chunks, longer = packs % chunks;  // the first `longer` chunks have one pack more
   for (std::uint32_t k = 0; k < chunks; ++k) {
     const std::uint32_t c = (static_cast<std::uint32_t>(context_->rank) + k) % chunks;

@@ -14,13 +14,25 @@
 
 namespace collectives {
 
-/// One all-reduce as a rank asked for it.
+/// A block of a call as one rank sees it: what it has of it and where it wants it. Counts are elements.
+struct Part {
+  const void* in = nullptr;
+  void* out = nullptr;
+  std::size_t in_count = 0;
+  std::size_t out_count = 0;
+};
+
+/// One call as a rank asked for it: a message that every chunk is cut from, or a part for each rank.
 struct Call {
   const void* in = nullptr;
   void* out = nullptr;
   std::size_t count = 0;
   DataType type = DataType::float32;
   ReduceOp op = ReduceOp::sum;
+  Collective collective = Collective::all_reduce;
+  int root = 0;
+  /// Rank r's block, as long here as there; in an all-to-all and an exchange, what goes to rank r and what comes from it.
+  std::array<Part, max_ranks> parts{};
 };
 
 /// What a rank's calls work with, fixed when the communicator is made.

@@ -8,6 +8,7 @@
 
 #include "base/require.hpp"
 #include "planner/cost.hpp"
+#include "planner/repertoire.hpp"
 #include "planner/shape.hpp"
 #include "planner/verify.hpp"
 
@@ -50,8 +51,10 @@ void require_verified(const Routine& routine) {
   }
 }
 
-Routine build_routine(AlgorithmChoice choice, const Fabric& fabric) {
-  Routine routine{.choice = choice, .schedule = build_schedule(choice, fabric.ranks), .programs = {}};
+}  // namespace
+
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric) {
+  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}};
   routine.programs = lower(routine.schedule);
   require_verified(routine);
   const Cost cost = cost_of(routine.schedule, fabric);
@@ -61,7 +64,9 @@ Routine build_routine(AlgorithmChoice choice, const Fabric& fabric) {
   return routine;
 }
 
-}  // namespace
+Planner::Planner(Planner&&) noexcept = default;
+Planner& Planner::operator=(Planner&&) noexcept = default;
+Planner::~Planner() = default;
 
 Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options) {
   require_sound(fabric_);
@@ -73,7 +78,8 @@ Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabr
     options_.forced = normalised(*options_.forced);
     if (std::find(choices.begin(), choices.end(), *options_.forced) == choices.end()) choices.push_back(*options_.forced);
   }
-  for (const AlgorithmChoice choice : choices) routines_.push_back(build_routine(choice, fabric_));
+  for (const AlgorithmChoice choice : choices) routines_.push_back(make_routine(choice, build_schedule(choice, fabric_.ranks), fabric_));
+  others_ = std::make_unique<Repertoire>(fabric_, options_);
 }
 
 bool Planner::allows(AlgorithmChoice choice) const {
@@ -99,6 +105,22 @@ const Routine& Planner::select(std::size_t bytes) const {
   }
   ensure(best != nullptr, "no algorithm is allowed");
   return *best;
+}
+
+Plan Planner::plan(const PlanRequest& request) const {
+  if (request.collective != Collective::all_reduce) return others_->plan(request);
+  return all_reduce(request.count, request.type, request.op);
+}
+
+PlanReport Planner::explain(const PlanRequest& request) const {
+  if (request.collective != Collective::all_reduce) return others_->explain(request);
+  return explain(request.count, request.type, request.op);
+}
+
+const Program& Planner::program(const PlanRequest& request, const Plan& plan, int rank) const {
+  const bool reduces_all = request.collective == Collective::all_reduce;
+  const Routine& found = reduces_all ? routine(plan.choice) : others_->routine(request.collective, plan.choice, request.root);
+  return found.programs.at(static_cast<std::size_t>(rank));
 }
 
 Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const {

@@ -2,6 +2,7 @@
 
 #include <collectives/plan.hpp>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -35,6 +36,11 @@ struct Routine {
 /// Does every chunk meet all its operands in one step, so that its bits depend on nothing but the inputs?
 constexpr bool is_direct(Algorithm algorithm) { return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot; }
 
+/// Lowers, verifies and costs a schedule. Throws Error(internal) if it does not verify.
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric);
+
+class Repertoire;
+
 /// Chooses. A pure function of its arguments: every rank that asks gets the same plan.
 class Planner {
  public:
@@ -42,6 +48,15 @@ class Planner {
   /// Throws Error(internal) if one does not verify, Error(invalid_argument) for a forced one that does not exist, has an arity
   /// outside 1 to 15, or is not direct where `invariant` asks for that.
   Planner(Fabric fabric, PlannerOptions options);
+  Planner(Planner&&) noexcept;
+  Planner& operator=(Planner&&) noexcept;
+  ~Planner();
+
+  /// Any collective. Those other than all_reduce build their routines when they are first asked for, under a lock.
+  Plan plan(const PlanRequest& request) const;
+  PlanReport explain(const PlanRequest& request) const;
+  /// What `rank` runs for a plan that was made for `request`. Lives as long as this planner.
+  const Program& program(const PlanRequest& request, const Plan& plan, int rank) const;
 
   Plan all_reduce(std::size_t count, DataType type, ReduceOp op) const;
   PlanReport explain(std::size_t count, DataType type, ReduceOp op) const;
@@ -57,6 +72,7 @@ class Planner {
   Fabric fabric_;
   PlannerOptions options_;
   std::vector<Routine> routines_;
+  std::unique_ptr<Repertoire> others_;
 };
 
 }  // namespace collectives

@@ -46,10 +46,35 @@ Schedule kary_tree_all_reduce(std::span<const int> order, int arity);
 /// The tree whose every subtree is cut in two halves as equal as can be, so that its depth is the least for two children a node.
 Schedule balanced_tree_all_reduce(std::span<const int> order);
 
+/// The tree of kary_tree_all_reduce with the root first, downwards only.
+Schedule kary_tree_broadcast(std::span<const int> order, int arity);
+
+// A block a rank: chunk c is rank c's. All to all: chunk from * N + to.
+Schedule one_shot_all_gather(int ranks);
+Schedule ring_all_gather(std::span<const int> ring);
+Schedule one_shot_reduce_scatter(int ranks);
+Schedule ring_reduce_scatter(std::span<const int> ring);
+Schedule one_shot_gather(int ranks, int root);
+Schedule one_shot_scatter(int ranks, int root);
+Schedule one_shot_all_to_all(int ranks);
+
+Schedule one_shot_broadcast(int ranks, int root);
+Schedule two_shot_broadcast(int ranks, int root);
+Schedule ring_broadcast(std::span<const int> ring, int root);
+Schedule two_shot_reduce(int ranks, int root);
+/// The reduce that runs a broadcast backwards.
+Schedule reversed(const Schedule& broadcast);
+
 /// Throws Error(invalid_argument) unless `order` names each of its ranks once and is at least two long.
 void require_permutation(std::span<const int> order);
 
 /// The schedule of an algorithm for ranks 0..ranks-1 in their natural order. 2 to 16 ranks.
 Schedule build_schedule(AlgorithmChoice choice, int ranks);
+/// The same of any collective; an exchange is an all-to-all whose blocks differ. Throws Error(invalid_argument) for an algorithm
+/// that the collective does not have, see `algorithms_of`.
+Schedule build_schedule(Collective collective, AlgorithmChoice choice, int ranks, int root);
+
+/// What a collective may be done by, in order of preference where costs tie.
+std::vector<AlgorithmChoice> algorithms_of(Collective collective);
 
 }  // namespace collectives

@@ -55,6 +55,15 @@ Schedule kary_tree_all_reduce(std::span<const int> order, int arity) {
   return tree_all_reduce(order, parent);
 }
 
+// The message goes down only: a round a level, and a rank sends it to each of its children.
+Schedule kary_tree_broadcast(std::span<const int> order, int arity) {
+  Schedule schedule = kary_tree_all_reduce(order, arity);
+  schedule.rounds.erase(schedule.rounds.begin(), schedule.rounds.begin() + static_cast<std::ptrdiff_t>(schedule.rounds.size() / 2));
+  schedule.givers = {mask_of(order[0])};
+  schedule.takers = {all_of(schedule.ranks)};
+  return schedule;
+}
+
 // As deep as the heap-shaped binary tree; its subtrees of a node never differ by more than one rank.
 Schedule balanced_tree_all_reduce(std::span<const int> order) {
   require_permutation(order);

@@ -1,0 +1,212 @@
+#include <fmt/format.h>
+
+#include "base/require.hpp"
+#include "comm/impl.hpp"
+#include "comm/operands.hpp"
+
+// What each collective asks of its arguments, and how it lies in them. Nothing is enqueued before everything was checked.
+namespace collectives {
+namespace {
+
+const std::byte* at(const void* data, std::size_t elements, DataType type) {
+  return data == nullptr ? nullptr : static_cast<const std::byte*>(data) + elements * size_of(type);
+}
+std::byte* at(void* data, std::size_t elements, DataType type) { return const_cast<std::byte*>(at(static_cast<const void*>(data), elements, type)); }
+
+/// Every rank's block as long here as there, without places yet.
+std::array<Part, max_ranks> parts_of(const Blocks& blocks) {
+  std::array<Part, max_ranks> parts{};
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) parts[rank].in_count = parts[rank].out_count = blocks.count[rank];
+  return parts;
+}
+
+}  // namespace
+
+void Communicator::Impl::check(const ConstBuffer& in) const {
+  executor->check_buffer(in.data, in.count * size_of(in.type), "in");
+  check_place(in.data, in.type, "in");
+}
+
+void Communicator::Impl::check(const Buffer& out) const {
+  executor->check_buffer(out.data, out.count * size_of(out.type), "out");
+  check_place(out.data, out.type, "out");
+}
+
+void Communicator::Impl::start(const PlanRequest& request, Call call, Stream stream) {
+  expect_alive(false);
+  if (request.count == 0) return;
+  call.collective = request.collective;
+  call.type = request.type;
+  call.op = request.op;
+  call.root = request.root;
+  const Plan plan = world->planner->plan(request);
+  executor->enqueue(call, plan, world->planner->program(request, plan, rank), stream);
+}
+
+void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
+  check_type(in.type);
+  check_same_type(in, out);
+  check_operation(op);
+  check_count(out.count, in.count, "out", "as many as in");
+  check(in);
+  check(out);
+  check_apart(in, out, 0, 0);
+  start({.count = in.count, .type = in.type, .op = op}, {.in = in.data, .out = out.data, .count = in.count}, stream);
+}
+
+void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream) {
+  const auto own = static_cast<std::size_t>(rank);
+  check_type(in.type);
+  check_same_type(in, out);
+  check_operation(op);
+  check_count(out.count, blocks.count[own], "out", "this rank's block");
+  check_count(in.count, blocks.total, "in", "every rank's block");
+  check(in);
+  check(out);
+  check_apart(in, out, 0, blocks.begin[own]);
+  Call call{.parts = parts_of(blocks)};
+  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
+  call.parts[own].out = out.data;
+  start({Collective::reduce_scatter, blocks.largest, in.type, op}, call, stream);
+}
+
+void Communicator::Impl::all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream) {
+  const auto own = static_cast<std::size_t>(rank);
+  check_type(in.type);
+  check_same_type(in, out);
+  check_count(in.count, blocks.count[own], "in", "this rank's block");
+  check_count(out.count, blocks.total, "out", "every rank's block");
+  check(in);
+  check(out);
+  check_apart(in, out, blocks.begin[own], 0);
+  Call call{.parts = parts_of(blocks)};
+  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+  call.parts[own].in = in.data;
+  start({Collective::all_gather, blocks.largest, in.type}, call, stream);
+}
+
+void Communicator::Impl::broadcast(ConstBuffer in, Buffer out, int root, Stream stream) {
+  check_type(out.type);
+  check_root(root, size);
+  check_count(out.count, out.count, "out", "");
+  check(out);
+  if (rank == root) {
+    check_same_type(in, out);
+    check_count(in.count, out.count, "in", "as many as out");
+    check(in);
+    check_apart(in, out, 0, 0);
+  }
+  start({.collective = Collective::broadcast, .count = out.count, .type = out.type, .root = root},
+        {.in = rank == root ? in.data : nullptr, .out = out.data, .count = out.count}, stream);
+}
+
+void Communicator::Impl::reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream) {
+  check_type(in.type);
+  check_operation(op);
+  check_root(root, size);
+  check_count(in.count, in.count, "in", "");
+  check(in);
+  if (rank == root) {
+    check_same_type(in, out);
+    check_count(out.count, in.count, "out", "as many as in");
+    check(out);
+    check_apart(in, out, 0, 0);
+  }
+  start({Collective::reduce, in.count, in.type, op, root}, {.in = in.data, .out = rank == root ? out.data : nullptr, .count = in.count}, stream);
+}
+
+void Communicator::Impl::all_to_all(ConstBuffer in, Buffer out, Stream stream) {
+  check_type(in.type);
+  check_same_type(in, out);
+  const auto ranks = static_cast<std::size_t>(size);
+  const Blocks blocks = equal_blocks(size, in.count / ranks);
+  check_count(in.count, blocks.total, "in", "a block for each rank");
+  check_count(out.count, in.count, "out", "as many as in");
+  check(in);
+  check(out);
+  require(in.data != out.data || in.count == 0, "in and out are the same buffer: an all-to-all cannot work in place");
+  check_apart(in, out, 0, in.count);
+  Call call{.parts = parts_of(blocks)};
+  for (std::size_t r = 0; r < ranks; ++r) {
+    call.parts[r].in = at(in.data, blocks.begin[r], in.type);
+    call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+  }
+  start({.collective = Collective::all_to_all, .count = blocks.largest, .type = in.type}, call, stream);
+}
+
+void Communicator::Impl::gather(ConstBuffer in, Buffer out, int root, Stream stream) {
+  check_type(in.type);
+  check_root(root, size);
+  const Blocks blocks = equal_blocks(size, in.count);
+  const auto own = static_cast<std::size_t>(rank);
+  check(in);
+  Call call{.parts = parts_of(blocks)};
+  call.parts[own].in = in.data;
+  if (rank == root) {
+    check_same_type(in, out);
+    check_count(out.count, blocks.total, "out", "every rank's block");
+    check(out);
+    check_apart(in, out, blocks.begin[own], 0);
+    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+  }
+  start({.collective = Collective::gather, .count = in.count, .type = in.type, .root = root}, call, stream);
+}
+
+void Communicator::Impl::scatter(ConstBuffer in, Buffer out, int root, Stream stream) {
+  check_type(out.type);
+  check_root(root, size);
+  const Blocks blocks = equal_blocks(size, out.count);
+  const auto own = static_cast<std::size_t>(rank);
+  check(out);
+  Call call{.parts = parts_of(blocks)};
+  call.parts[own].out = out.data;
+  if (rank == root) {
+    check_same_type(in, out);
+    check_count(in.count, blocks.total, "in", "every rank's block");
+    check(in);
+    check_apart(in, out, 0, blocks.begin[own]);
+    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
+  }
+  start({.collective = Collective::scatter, .count = out.count, .type = out.type, .root = root}, call, stream);
+}
+
+void Communicator::Impl::exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream) {
+  const auto check_peer = [&](int peer, bool taken, const char* what) {
+    require(peer >= 0 && peer < size, [&] { return fmt::format("a {} names rank {}: expected 0 to {}", what, peer, size - 1); });
+    require(!taken, [&] { return fmt::format("two {}s name rank {}: expected one at most", what, peer); });
+  };
+  // Bytes travel: what a sender calls its elements is nothing to the receiver.
+  Call call;
+  std::array<bool, max_ranks> sent{}, received{};
+  for (const Send& send : sends) {
+    const auto peer = static_cast<std::size_t>(send.to);
+    check_type(send.buffer.type);
+    check_peer(send.to, send.to >= 0 && send.to < size && sent[peer], "send");
+    check_count(send.buffer.count, send.buffer.count, "a send", "");
+    check(send.buffer);
+    sent[peer] = true;
+    call.parts[peer].in = send.buffer.data;
+    call.parts[peer].in_count = send.buffer.count * size_of(send.buffer.type);
+  }
+  for (const Receive& receive : receives) {
+    const auto peer = static_cast<std::size_t>(receive.from);
+    check_type(receive.buffer.type);
+    check_peer(receive.from, receive.from >= 0 && receive.from < size && received[peer], "receive");
+    check_count(receive.buffer.count, receive.buffer.count, "a receive", "");
+    check(receive.buffer);
+    received[peer] = true;
+    call.parts[peer].out = receive.buffer.data;
+    call.parts[peer].out_count = receive.buffer.count * size_of(receive.buffer.type);
+  }
+  const Part& own = call.parts[static_cast<std::size_t>(rank)];
+  require(own.in_count == own.out_count, [&] { return fmt::format("this rank sends itself {} bytes and receives {} from itself: expected as many", own.in_count, own.out_count); });
+  start({.collective = Collective::exchange, .count = 1, .type = DataType::uint8}, call, stream);
+}
+
+void Communicator::Impl::barrier(Stream stream) {
+  // A one-word reduction over the flagged wire: nobody has the result before everybody has called.
+  void* word = pool.pool->base() + pool.barrier_offset;
+  start({.count = 1, .type = DataType::int32, .op = ReduceOp::max}, {.in = word, .out = word, .count = 1}, stream);
+}
+
+}  // namespace collectives

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "planner/planner.hpp"
+
+namespace collectives {
+
+/// The routines of every collective but the all-reduce, built when they are first asked for: there is one for each root, and
+/// most are never wanted. For any thread.
+class Repertoire {
+ public:
+  Repertoire(const Fabric& fabric, const PlannerOptions& options) : fabric_(fabric), options_(options) {}
+
+  Plan plan(const PlanRequest& request) const;
+  PlanReport explain(const PlanRequest& request) const;
+  /// Lives as long as this.
+  const Routine& routine(Collective collective, AlgorithmChoice choice, int root) const;
+
+ private:
+  using Key = std::tuple<Collective, Algorithm, int, int>;
+
+  std::vector<AlgorithmChoice> allowed(Collective collective) const;
+  const Routine& select(const PlanRequest& request, std::size_t bytes) const;
+
+  const Fabric fabric_;
+  const PlannerOptions options_;
+  mutable std::mutex mutex_;
+  mutable std::map<Key, Routine> routines_;
+};
+
+}  // namespace collectives

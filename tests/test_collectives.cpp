@@ -1,0 +1,264 @@
+// The contract of every collective: any count, alignment, type, operation and root, in place or not, on 2 to 16 ranks.
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "planner/schedule.hpp"
+#include "ranks.hpp"
+#include "test.hpp"
+#include "trial.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+using namespace collectives;
+
+namespace {
+
+constexpr std::size_t sizes[] = {0, 1, 2, 3, 7, 8, 16, 17, 31, 127, 257, 1031};
+
+/// Trial number `seed` of a run that passes through everything there is to choose.
+Trial trial_of(std::uint64_t seed, int ranks) {
+  std::mt19937_64 random(seed);
+  Trial trial;
+  trial.collective = static_cast<Collective>(seed % collective_count);
+  trial.type = static_cast<DataType>(random() % data_type_count);
+  trial.op = static_cast<ReduceOp>(random() % reduce_op_count);
+  trial.count = sizes[random() % std::size(sizes)];
+  trial.in_place = random() % 2 == 0;
+  trial.offset = static_cast<int>(random() % 3);
+  trial.seed = seed;
+  trial.root = static_cast<int>(random() % static_cast<std::uint64_t>(ranks));
+  trial.uneven = random() % 2 == 0 && (trial.collective == Collective::all_gather || trial.collective == Collective::reduce_scatter);
+  return trial;
+}
+
+std::string described(const Trial& trial) {
+  return std::string(name_of(trial.collective)) + (trial.uneven ? " uneven " : " ") + name_of(trial.type) + " " + name_of(trial.op) + " x " + std::to_string(trial.count) +
+         (trial.in_place ? ", in place" : "") + ", offset " + std::to_string(trial.offset) + ", root " + std::to_string(trial.root) + ", seed " + std::to_string(trial.seed);
+}
+
+Options small_host(int ranks) {
+  Options options;
+  options.backend = Backend::host;
+  options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);  // slots of 256 KB a half
+  options.first_epoch = 0xffffffc0u;                                  // every run crosses the wrap
+  return options;
+}
+
+std::vector<int> counted(int ranks) {
+  std::vector<int> devices(static_cast<std::size_t>(ranks));
+  std::iota(devices.begin(), devices.end(), 0);
+  return devices;
+}
+
+void try_mixed(Ranks& group, int trials, std::uint64_t first_seed) {
+  for (std::uint64_t seed = first_seed; seed < first_seed + static_cast<std::uint64_t>(trials); ++seed) {
+    const Trial trial = trial_of(seed, group.size());
+    const std::size_t wrong = mismatches(group, trial);
+    if (wrong != 0) {
+      CAPTURE(group.size(), described(trial));
+      CHECK(wrong == 0);
+    }
+  }
+  CHECK(trials > 0);
+}
+
+/// Blocks of several times the slots, odd lengths, every algorithm that the collective has.
+void try_large(Ranks& group, std::size_t bytes) {
+  std::uint64_t seed = 77;
+  for (int c = 0; c < collective_count; ++c)
+    for (const DataType type : {DataType::bfloat16, DataType::int32}) {
+      ++seed;
+      Trial trial{.type = type, .count = bytes / size_of(type) + 3, .in_place = seed % 2 == 0, .offset = static_cast<int>(seed % 2), .seed = seed, .collective = static_cast<Collective>(c)};
+      trial.root = static_cast<int>(seed % static_cast<std::uint64_t>(group.size()));
+      CAPTURE(group.size(), described(trial));
+      CHECK(mismatches(group, trial) == 0);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("every collective is exact, mixed with the others call after call, on host threads", "[comm][host][collectives]") {
+  const int ranks = GENERATE(range(2, 17));
+  Ranks group(counted(ranks), small_host(ranks), std::size_t{16} * 1040 * 8);
+  try_mixed(group, ranks <= 4 ? 900 : ranks <= 8 ? 360 : 180, static_cast<std::uint64_t>(ranks) * 10'000);
+}
+
+TEST_CASE("every algorithm of every collective is exact, within the slots and far beyond them, on host threads", "[comm][host][collectives]") {
+  const int ranks = GENERATE(2, 3, 5);
+  for (const AlgorithmChoice choice : algorithms_of(Collective::broadcast)) {
+    Options options = small_host(ranks);
+    options.algorithm = choice;
+    Ranks group(counted(ranks), options, static_cast<std::size_t>(ranks) * ((700u << 10) + 64));
+    CAPTURE(to_string(choice));
+    try_large(group, 700 << 10);
+    try_mixed(group, 90, 5);
+  }
+}
+
+TEST_CASE("ranks that are processes have the same collectives", "[comm][host][collectives][processes]") {
+  const int ranks = GENERATE(2, 5);
+  const UniqueId id = make_unique_id();
+  const auto outcomes = run_ranks(RanksAre::processes, ranks, [&](int rank) {
+    auto communicator = Communicator::create(id, rank, ranks, small_host(ranks));
+    for (std::uint64_t seed = 0; seed < 120; ++seed) {
+      const Trial trial = trial_of(seed, ranks);
+      if (own_mismatches(communicator, trial) != 0) throw Error(ErrorCode::internal, described(trial));
+    }
+  });
+  CHECK(outcomes == std::vector<std::string>(static_cast<std::size_t>(ranks), "ok"));
+}
+
+TEST_CASE("what is only moved arrives bit for bit, not a number among it", "[comm][host][collectives]") {
+  const int ranks = GENERATE(2, 3);
+  std::vector<std::uint32_t> words = {0xffffffffu, 0x7fc00001u, 0xffc0dead, 0x80000000u, 0u, 0x7f800000u, 0x00000001u, 0x7fffffffu, 0xffffu};
+  for (const auto& wire : {std::optional<Wire>{}, std::optional(Wire::sentinel)}) {
+    Options options = small_host(ranks);
+    options.wire = wire;
+    auto communicators = Communicator::create_local(counted(ranks), options);
+    std::vector<std::vector<std::uint32_t>> out(communicators.size(), std::vector<std::uint32_t>(words.size() * communicators.size()));
+    for (std::size_t r = 0; r < communicators.size(); ++r)
+      communicators[r].all_gather({words.data(), words.size(), DataType::float32}, {out[r].data(), out[r].size(), DataType::float32});
+    for (auto& communicator : communicators) communicator.synchronize();
+    for (const auto& result : out)
+      for (std::size_t i = 0; i < result.size(); ++i) CHECK(result[i] == words[i % words.size()]);
+  }
+}
+
+TEST_CASE("a reduce-scatter and a reduce have the bits of an all-reduce", "[comm][host][collectives]") {
+  const int ranks = GENERATE(3, 8);
+  Options options = small_host(ranks);
+  options.invariant = true;
+  auto communicators = Communicator::create_local(counted(ranks), options);
+  const std::size_t block = 1237, total = block * static_cast<std::size_t>(ranks);
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  std::vector<std::vector<float>> in(communicators.size()), all(communicators.size(), std::vector<float>(total)), part(communicators.size(), std::vector<float>(block));
+  std::vector<float> reduced(total);
+  for (auto& values : in)
+    for (std::size_t i = 0; i < total; ++i) values.push_back(normal(random));
+  for (std::size_t r = 0; r < communicators.size(); ++r) {
+    communicators[r].all_reduce({in[r].data(), total, DataType::float32}, {all[r].data(), total, DataType::float32}, ReduceOp::sum);
+    communicators[r].reduce_scatter({in[r].data(), total, DataType::float32}, {part[r].data(), block, DataType::float32}, ReduceOp::sum);
+    communicators[r].reduce({in[r].data(), total, DataType::float32}, {r == 1 ? reduced.data() : nullptr, total, DataType::float32}, ReduceOp::sum, 1);
+  }
+  for (auto& communicator : communicators) communicator.synchronize();
+  CHECK(std::memcmp(reduced.data(), all[0].data(), total * sizeof(float)) == 0);
+  for (std::size_t r = 0; r < communicators.size(); ++r) CHECK(std::memcmp(part[r].data(), all[0].data() + r * block, block * sizeof(float)) == 0);
+}
+
+TEST_CASE("arguments that cannot be meant are refused before anything moves", "[comm][host][collectives]") {
+  auto communicators = Communicator::create_local(counted(2), small_host(2));
+  Communicator& one = communicators[0];
+  alignas(16) std::byte memory[256] = {};
+  const auto in = [&](std::size_t count) { return ConstBuffer{memory, count, DataType::float32}; };
+  const auto out = [&](std::size_t count) { return Buffer{memory + 128, count, DataType::float32}; };
+  const std::vector<std::size_t> counts = {3, 5}, three = {1, 2, 3};
+  CHECK_THROWS_WITH(one.reduce_scatter(in(7), out(4), ReduceOp::sum), ContainsSubstring("every rank's block"));
+  CHECK_THROWS_WITH(one.reduce_scatter(in(8), out(4), counts, ReduceOp::sum), ContainsSubstring("this rank's block"));
+  CHECK_THROWS_WITH(one.reduce_scatter(in(8), out(4), static_cast<ReduceOp>(9)), ContainsSubstring("operation 9"));
+  CHECK_THROWS_WITH(one.all_gather(in(4), out(7)), ContainsSubstring("every rank's block"));
+  CHECK_THROWS_WITH(one.all_gather(in(3), out(8), three), ContainsSubstring("one for each of the 2 ranks"));
+  CHECK_THROWS_WITH(one.all_gather({memory + 4, 4, DataType::float32}, {memory, 8, DataType::float32}), ContainsSubstring("overlap"));
+  CHECK_THROWS_WITH(one.broadcast(in(4), out(5), 0), ContainsSubstring("as many as out"));
+  CHECK_THROWS_WITH(one.broadcast(in(4), out(4), 2), ContainsSubstring("expected a rank"));
+  CHECK_THROWS_WITH(one.broadcast(in(4), {nullptr, 4, DataType::float32}, 1), ContainsSubstring("null"));
+  CHECK_THROWS_WITH(one.reduce(in(4), {memory + 128, 4, DataType::int32}, ReduceOp::sum, 0), ContainsSubstring("same type"));
+  CHECK_THROWS_WITH(one.reduce(in(4), out(4), ReduceOp::sum, -1), ContainsSubstring("expected a rank"));
+  CHECK_THROWS_WITH(one.all_to_all(in(5), out(5)), ContainsSubstring("a block for each rank"));
+  CHECK_THROWS_WITH(one.all_to_all(in(4), {memory, 4, DataType::float32}), ContainsSubstring("cannot work in place"));
+  CHECK_THROWS_WITH(one.gather({memory + 2, 4, DataType::float32}, out(8), 0), ContainsSubstring("aligned"));
+  CHECK_THROWS_WITH(one.gather(in(4), out(4), 0), ContainsSubstring("every rank's block"));
+  CHECK_THROWS_WITH(one.scatter(in(4), out(4), 0), ContainsSubstring("every rank's block"));
+  CHECK_THROWS_WITH(one.scatter({memory, SIZE_MAX / 8, DataType::float32}, out(SIZE_MAX / 16), 0), ContainsSubstring("larger than any memory"));
+  const Send send{in(4), 1}, nowhere{in(4), 2}, own{in(4), 0};
+  const Receive receive{out(4), 1};
+  CHECK_THROWS_WITH(one.exchange(std::vector<Send>{nowhere}, {}), ContainsSubstring("names rank 2"));
+  CHECK_THROWS_WITH(one.exchange(std::vector<Send>{send, send}, {}), ContainsSubstring("two sends"));
+  CHECK_THROWS_WITH(one.exchange({}, std::vector<Receive>{receive, receive}), ContainsSubstring("two receives"));
+  CHECK_THROWS_WITH(one.exchange(std::vector<Send>{own}, {}), ContainsSubstring("itself"));
+  CHECK_THROWS_AS(one.plan_for({.collective = Collective::gather, .count = 1, .root = 7}), Error);
+  // And the communicator still works.
+  for (std::size_t r = 0; r < 2; ++r) communicators[r].broadcast({memory, 4, DataType::float32}, {memory + 128 + 64 * r, 4, DataType::float32}, 0);
+  for (auto& communicator : communicators) CHECK_NOTHROW(communicator.synchronize());
+}
+
+TEST_CASE("different calls are a mismatch on both ranks", "[comm][host][collectives][failure]") {
+  alignas(16) static std::byte memory[2][512];
+  using Make = void (*)(Communicator&, std::byte*);
+  const std::pair<Make, Make> pairs[] = {
+      {[](Communicator& c, std::byte* m) { c.broadcast({m, 8, DataType::float32}, {m + 256, 8, DataType::float32}, 0); },
+       [](Communicator& c, std::byte* m) { c.broadcast({m, 8, DataType::float32}, {m + 256, 8, DataType::float32}, 1); }},
+      {[](Communicator& c, std::byte* m) { c.all_gather({m, 8, DataType::float32}, {m + 256, 16, DataType::float32}); },
+       [](Communicator& c, std::byte* m) { c.all_to_all({m, 16, DataType::float32}, {m + 256, 16, DataType::float32}); }},
+      {[](Communicator& c, std::byte* m) { c.all_gather({m, 4, DataType::float32}, {m + 256, 12, DataType::float32}, std::vector<std::size_t>{4, 8}); },
+       [](Communicator& c, std::byte* m) { c.all_gather({m, 8, DataType::float32}, {m + 256, 11, DataType::float32}, std::vector<std::size_t>{3, 8}); }},
+      {[](Communicator& c, std::byte* m) { c.exchange(std::vector<Send>{{{m, 8, DataType::float32}, 1}}, {}); },
+       [](Communicator& c, std::byte* m) { c.exchange({}, std::vector<Receive>{{{m, 7, DataType::float32}, 0}}); }},
+      {[](Communicator& c, std::byte*) { c.exchange({}, {}); },
+       [](Communicator& c, std::byte* m) { c.exchange({}, std::vector<Receive>{{{m, 7, DataType::float32}, 0}}); }},
+  };
+  for (const auto& [first, second] : pairs) {
+    auto communicators = Communicator::create_local(counted(2), small_host(2));
+    first(communicators[0], memory[0]);
+    second(communicators[1], memory[1]);
+    for (auto& communicator : communicators) {
+      try {
+        communicator.synchronize();
+        CHECK(false);
+      } catch (const Error& error) {
+        CHECK(error.code() == ErrorCode::mismatch);
+      }
+    }
+  }
+}
+
+TEST_CASE("the plan of a collective is the same function on every rank, and can be explained", "[comm][host][collectives]") {
+  auto communicators = Communicator::create_local(counted(4), small_host(4));
+  for (int c = 0; c < collective_count; ++c) {
+    const PlanRequest request{.collective = static_cast<Collective>(c), .count = 1000, .type = DataType::bfloat16, .root = has_root(static_cast<Collective>(c)) ? 3 : 0};
+    CAPTURE(name_of(request.collective));
+    const PlanReport report = communicators[2].explain(request);
+    CHECK(report.plan.choice == communicators[0].plan_for(request).choice);
+    CHECK(report.plan.tile_bytes == communicators[0].plan_for(request).tile_bytes);
+    CHECK(report.candidates.size() >= algorithms_of(request.collective).size());
+    CHECK(report.candidates.front().choice == report.plan.choice);
+    CHECK_FALSE(report.explanation.empty());
+    if (!reduces(request.collective)) CHECK(report.plan.wire == Wire::flagged);
+  }
+}
+
+#if COLLECTIVES_HAS_CUDA
+
+TEST_CASE("every collective is exact, mixed with the others call after call, on GPUs", "[gpu][collectives]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const int ranks = GENERATE(2, 3, 4, 6, 8, 16);
+  std::vector<int> devices;
+  for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
+  Options options;
+  options.first_epoch = 0xffffffc0u;
+  Ranks group(devices, options, std::size_t{16} * 1040 * 8);
+  try_mixed(group, ranks <= 4 ? 900 : 360, static_cast<std::uint64_t>(ranks) * 10'000);
+}
+
+TEST_CASE("every algorithm of every collective is exact, within the slots and far beyond them, on GPUs", "[gpu][collectives]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const int ranks = GENERATE(2, 4, 5);
+  std::vector<int> devices;
+  for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
+  for (const AlgorithmChoice choice : algorithms_of(Collective::broadcast)) {
+    Options options;
+    options.algorithm = choice;
+    options.pool_bytes = static_cast<std::size_t>((ranks + gpus - 1) / gpus) * (2u << 20);
+    Ranks group(devices, options, static_cast<std::size_t>(ranks) * ((8u << 20) + 64));
+    CAPTURE(to_string(choice));
+    try_large(group, 8 << 20);
+    try_mixed(group, 90, 5);
+  }
+}
+
+#endif
