@@ -1,5 +1,6 @@
 #include <collectives/collectives.h>
 
+#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -34,6 +35,10 @@ struct Ranks {
   }
   std::vector<coll_comm*> comms;
 };
+
+coll_plan_request asked(size_t count, coll_data_type type, coll_collective collective = coll_kind_all_reduce) {
+  return {.size = sizeof(coll_plan_request), .count = count, .collective = collective, .type = type, .op = coll_sum, .root = 0};
+}
 
 }  // namespace
 
@@ -150,8 +155,9 @@ TEST_CASE("null arguments of the C interface are errors that name them", "[c_api
   CHECK(coll_check(nullptr) == coll_invalid_argument);
   CHECK(coll_abort(nullptr) == coll_invalid_argument);
   CHECK(coll_pool_statistics(nullptr, &pool) == coll_invalid_argument);
-  CHECK(coll_plan(nullptr, 1, coll_int32, coll_sum, nullptr) == coll_invalid_argument);
-  CHECK(coll_explain(nullptr, 1, coll_int32, coll_sum, nullptr, 0, &size) == coll_invalid_argument);
+  const coll_plan_request request = asked(1, coll_int32);
+  CHECK(coll_plan(nullptr, &request, nullptr) == coll_invalid_argument);
+  CHECK(coll_explain(nullptr, &request, nullptr, 0, &size) == coll_invalid_argument);
   CHECK(coll_comm_destroy(nullptr) == coll_success);
 }
 
@@ -193,7 +199,8 @@ TEST_CASE("a communicator says who it is, what it would do and what it holds", "
 
   coll_plan_info plan{};
   plan.size = sizeof plan;
-  REQUIRE(coll_plan(ranks.comms[0], 1000, coll_float16, coll_sum, &plan) == coll_success);
+  const coll_plan_request request = asked(1000, coll_float16);
+  REQUIRE(coll_plan(ranks.comms[0], &request, &plan) == coll_success);
   CHECK(plan.bytes == 2000);
   CHECK(plan.blocks == 1);
   CHECK(plan.algorithm >= coll_one_shot);
@@ -202,16 +209,67 @@ TEST_CASE("a communicator says who it is, what it would do and what it holds", "
 TEST_CASE("an explanation is cut at the caller's buffer and says what it needs", "[c_api]") {
   Ranks ranks(2);
   std::size_t needed = 0;
-  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, nullptr, 0, &needed) == coll_success);
+  const coll_plan_request request = asked(1000, coll_float32);
+  REQUIRE(coll_explain(ranks.comms[0], &request, nullptr, 0, &needed) == coll_success);
   REQUIRE(needed > 10);
   std::string text(needed, '?');
-  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, text.data(), text.size(), &needed) == coll_success);
+  REQUIRE(coll_explain(ranks.comms[0], &request, text.data(), text.size(), &needed) == coll_success);
   CHECK(std::strlen(text.c_str()) + 1 == needed);
   char few[5] = {'?', '?', '?', '?', '?'};
-  REQUIRE(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, few, 4, &needed) == coll_success);
+  REQUIRE(coll_explain(ranks.comms[0], &request, few, 4, &needed) == coll_success);
   CHECK(std::string(few) == text.substr(0, 3));
   CHECK(few[4] == '?');
-  CHECK(coll_explain(ranks.comms[0], 1000, coll_float32, coll_sum, nullptr, 9, &needed) == coll_invalid_argument);
+  CHECK(coll_explain(ranks.comms[0], &request, nullptr, 9, &needed) == coll_invalid_argument);
+}
+
+TEST_CASE("every collective runs through the C interface", "[c_api][collectives]") {
+  Ranks ranks(2);
+  const auto both = [&](auto&& call) {
+    for (int rank = 0; rank < 2; ++rank) REQUIRE(call(rank, ranks.comms[static_cast<std::size_t>(rank)]) == coll_success);
+    for (coll_comm* comm : ranks.comms) REQUIRE(coll_synchronize(comm, nullptr) == coll_success);
+  };
+  const int in[2][4] = {{1, 2, 3, 4}, {10, 20, 30, 40}};
+  using Four = std::array<int, 4>;
+  Four out[2] = {};
+  both([&](int r, coll_comm* c) { return coll_reduce_scatter(in[r], out[r].data(), 2, coll_int32, coll_sum, c, nullptr); });
+  CHECK((out[0] == Four{11, 22, 0, 0} && out[1] == Four{33, 44, 0, 0}));
+  const size_t counts[] = {1, 3};
+  both([&](int r, coll_comm* c) { return coll_reduce_scatter_v(in[r], out[r].data(), counts, coll_int32, coll_sum, c, nullptr); });
+  CHECK((out[0] == Four{11, 22, 0, 0} && out[1] == Four{22, 33, 44, 0}));
+  both([&](int r, coll_comm* c) { return coll_all_gather(in[r], out[r].data(), 2, coll_int32, c, nullptr); });
+  CHECK((out[0] == Four{1, 2, 10, 20} && out[1] == out[0]));
+  both([&](int r, coll_comm* c) { return coll_all_gather_v(in[r], out[r].data(), counts, coll_int32, c, nullptr); });
+  CHECK((out[0] == Four{1, 10, 20, 30} && out[1] == out[0]));
+  both([&](int r, coll_comm* c) { return coll_broadcast(r == 1 ? in[1] : nullptr, out[r].data(), 4, coll_int32, 1, c, nullptr); });
+  CHECK((out[0] == Four{10, 20, 30, 40} && out[1] == out[0]));
+  both([&](int r, coll_comm* c) { return coll_reduce(in[r], r == 0 ? out[0].data() : nullptr, 4, coll_int32, coll_max, 0, c, nullptr); });
+  CHECK(out[0] == Four{10, 20, 30, 40});
+  both([&](int r, coll_comm* c) { return coll_all_to_all(in[r], out[r].data(), 2, coll_int32, c, nullptr); });
+  CHECK((out[0] == Four{1, 2, 10, 20} && out[1] == Four{3, 4, 30, 40}));
+  both([&](int r, coll_comm* c) { return coll_gather(in[r], r == 1 ? out[1].data() : nullptr, 2, coll_int32, 1, c, nullptr); });
+  CHECK(out[1] == Four{1, 2, 10, 20});
+  both([&](int r, coll_comm* c) { return coll_scatter(r == 0 ? in[0] : nullptr, out[r].data(), 2, coll_int32, 0, c, nullptr); });
+  CHECK((out[0][1] == 2 && out[1][0] == 3));
+  both([&](int r, coll_comm* c) {
+    const coll_send send{in[r], 4, coll_int32, 1 - r};
+    const coll_receive receive{out[r].data(), 16, coll_uint8, 1 - r};
+    return coll_exchange(&send, 1, &receive, 1, c, nullptr);
+  });
+  CHECK((out[0] == Four{10, 20, 30, 40} && out[1] == Four{1, 2, 3, 4}));
+
+  CHECK(coll_exchange(nullptr, 1, nullptr, 0, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_all_gather_v(in[0], out[0].data(), nullptr, coll_int32, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_scatter(in[0], out[0].data(), SIZE_MAX / 2, coll_int32, 0, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_broadcast(in[0], out[0].data(), 1, coll_int32, 2, ranks.comms[0], nullptr) == coll_invalid_argument);
+  coll_plan_info plan{};
+  plan.size = sizeof plan;
+  coll_plan_request request = asked(1000, coll_float32, coll_kind_all_gather);
+  REQUIRE(coll_plan(ranks.comms[0], &request, &plan) == coll_success);
+  CHECK(plan.bytes == 8000);
+  request.collective = 9;
+  CHECK(coll_plan(ranks.comms[0], &request, &plan) == coll_invalid_argument);
+  request.size = 8;
+  CHECK(coll_plan(ranks.comms[0], &request, &plan) == coll_invalid_argument);
 }
 
 TEST_CASE("a refused call leaves the communicator usable and writes nothing", "[c_api]") {

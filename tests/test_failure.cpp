@@ -328,7 +328,7 @@ std::vector<Refused> refused_calls(std::byte* a, std::byte* b) {
           {"unknown type", {a, 10, no_type}, {b, 10, no_type}, sum, "type 10 is unknown"},
           {"a type of other libraries", {a, 10, fp8}, {b, 10, fp8}, sum, "type 200 is unknown"},
           {"unknown operation", {a, 10, f}, {b, 10, f}, static_cast<ReduceOp>(reduce_op_count), "operation 5 is unknown"},
-          {"unequal counts", {a, 10, f}, {b, 11, f}, sum, "in has 10 elements and out 11"},
+          {"unequal counts", {a, 10, f}, {b, 11, f}, sum, "out has 11 elements: expected 10"},
           {"unequal types", {a, 10, f}, {b, 10, DataType::int32}, sum, "in is float and out is int32"},
           {"unknown type of the output", {a, 10, f}, {b, 10, no_type}, sum, "in is float and out is unknown"},
           {"a count beyond memory", {a, std::numeric_limits<std::size_t>::max() / 4, f}, {a, std::numeric_limits<std::size_t>::max() / 4, f}, sum, "larger than any memory"}};

@@ -63,6 +63,20 @@ enum {
 typedef int coll_reduce_op;
 enum { coll_sum = 0, coll_prod = 1, coll_min = 2, coll_max = 3, coll_avg = 4 };
 
+/** What ranks do together, where a plan is asked for. */
+typedef int coll_collective;
+enum {
+  coll_kind_all_reduce = 0,
+  coll_kind_reduce_scatter = 1,
+  coll_kind_all_gather = 2,
+  coll_kind_broadcast = 3,
+  coll_kind_reduce = 4,
+  coll_kind_all_to_all = 5,
+  coll_kind_gather = 6,
+  coll_kind_scatter = 7,
+  coll_kind_exchange = 8
+};
+
 /** Where ranks live. Automatic: GPUs if there is one, else threads and processes of this machine's CPUs. */
 typedef int coll_backend;
 enum { coll_backend_automatic = 0, coll_backend_cuda = 1, coll_backend_host = 2 };
@@ -107,6 +121,30 @@ typedef struct coll_options {
   uint32_t first_epoch;     /**< where the call counter starts; for tests */
   size_t pool_bytes;        /**< the pool's upper bound; 0: COLLECTIVES_POOL_BYTES, else a tenth of the free memory */
 } coll_options;
+
+/** A call as far as its plan depends on it. The caller sets `size` to sizeof(coll_plan_request). */
+typedef struct coll_plan_request {
+  size_t size;
+  size_t count;               /**< elements of the message, or of a rank's block */
+  coll_collective collective;
+  coll_data_type type;
+  coll_reduce_op op;          /**< where the collective reduces */
+  int root;                   /**< where it has one */
+} coll_plan_request;
+
+/** What a rank sends to another in an exchange, and what it receives. Their bytes must be as many; types are each rank's own. */
+typedef struct coll_send {
+  const void* data;
+  size_t count;
+  coll_data_type type;
+  int to;
+} coll_send;
+typedef struct coll_receive {
+  void* data;
+  size_t count;
+  coll_data_type type;
+  int from;
+} coll_receive;
 
 /** Of one rank's pool, in bytes. The caller sets `size` to sizeof(coll_pool_info). */
 typedef struct coll_pool_info {
@@ -171,6 +209,48 @@ COLL_API coll_error coll_comm_backend(const coll_comm* comm, coll_backend* backe
 COLL_API coll_error coll_all_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
                                     coll_stream stream);
 
+/* The collectives below keep coll_all_reduce's rules: every rank makes the same calls in the same order, buffers are apart or in
+ * place as said, any count and any element-aligned address will do, a count of 0 does nothing. `count` is of one rank's block
+ * where a buffer has a block a rank: its elements are `size` times as many. What is only moved arrives bit for bit. */
+
+/** Rank r gets block r of the reduction of every rank's `in`. In place: `out` is this rank's block of `in`. */
+COLL_API coll_error coll_reduce_scatter(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
+                                        coll_stream stream);
+/** Block r has counts[r] elements, the same counts on every rank. */
+COLL_API coll_error coll_reduce_scatter_v(const void* in, void* out, const size_t* counts, coll_data_type type, coll_reduce_op op,
+                                          coll_comm* comm, coll_stream stream);
+
+/** Every rank gets all ranks' `in`, one behind the other. In place: `in` is this rank's block of `out`. */
+COLL_API coll_error coll_all_gather(const void* in, void* out, size_t count, coll_data_type type, coll_comm* comm, coll_stream stream);
+/** Rank r brings counts[r] elements, the same counts on every rank. */
+COLL_API coll_error coll_all_gather_v(const void* in, void* out, const size_t* counts, coll_data_type type, coll_comm* comm,
+                                      coll_stream stream);
+
+/** Every rank gets the root's `in`, which is looked at on the root only. In place: `in` is `out`. */
+COLL_API coll_error coll_broadcast(const void* in, void* out, size_t count, coll_data_type type, int root, coll_comm* comm,
+                                   coll_stream stream);
+
+/** The root gets the reduction of every rank's `in`; `out` is looked at on the root only. In place: `in` is `out`. */
+COLL_API coll_error coll_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, int root,
+                                coll_comm* comm, coll_stream stream);
+
+/** Block r of `out` is this rank's block of rank r's `in`. Not in place. */
+COLL_API coll_error coll_all_to_all(const void* in, void* out, size_t count, coll_data_type type, coll_comm* comm, coll_stream stream);
+
+/** The root gets all ranks' `in`, one behind the other; `out` is looked at on the root only. In place: the root's `in` is its block
+ * of `out`. */
+COLL_API coll_error coll_gather(const void* in, void* out, size_t count, coll_data_type type, int root, coll_comm* comm,
+                                coll_stream stream);
+
+/** Rank r gets block r of the root's `in`, which is looked at on the root only. In place: the root's `out` is its block of `in`. */
+COLL_API coll_error coll_scatter(const void* in, void* out, size_t count, coll_data_type type, int root, coll_comm* comm,
+                                 coll_stream stream);
+
+/** Any pattern of sends and receives at once: one of each at most for every peer, this rank itself included. Every rank calls, with
+ * no sends and no receives if it has nothing to move. What one sends the other must receive, or both fail with coll_mismatch. */
+COLL_API coll_error coll_exchange(const coll_send* sends, size_t send_count, const coll_receive* receives, size_t receive_count,
+                                  coll_comm* comm, coll_stream stream);
+
 /** Enqueues a point that no rank's stream passes before every rank's has reached it. */
 COLL_API coll_error coll_barrier(coll_comm* comm, coll_stream stream);
 
@@ -186,13 +266,13 @@ COLL_API coll_error coll_abort(coll_comm* comm);
 
 COLL_API coll_error coll_pool_statistics(const coll_comm* comm, coll_pool_info* info);
 
-/** What coll_all_reduce would do for this shape. */
-COLL_API coll_error coll_plan(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, coll_plan_info* info);
+/** What a call would do. */
+COLL_API coll_error coll_plan(const coll_comm* comm, const coll_plan_request* request, coll_plan_info* info);
 
 /** Why, as a paragraph and a table. Writes at most `capacity` bytes with the terminating zero, cut off where it does not fit,
  * and sets `*needed` to the bytes that the whole text takes. `buffer` may be null if `capacity` is 0. */
-COLL_API coll_error coll_explain(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, char* buffer,
-                                 size_t capacity, size_t* needed);
+COLL_API coll_error coll_explain(const coll_comm* comm, const coll_plan_request* request, char* buffer, size_t capacity,
+                                 size_t* needed);
 
 #ifdef __cplusplus
 }

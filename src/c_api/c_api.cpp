@@ -8,13 +8,10 @@
 
 #include "base/require.hpp"
 #include "c_api/guard.hpp"
+#include "c_api/handle.hpp"
 #include "c_api/translate.hpp"
 
 using namespace collectives;
-
-struct coll_comm {
-  Communicator communicator;
-};
 
 static_assert(COLL_VERSION_MAJOR == COLLECTIVES_VERSION_MAJOR && COLL_VERSION_MINOR == COLLECTIVES_VERSION_MINOR &&
                   COLL_VERSION_PATCH == COLLECTIVES_VERSION_PATCH,
@@ -23,17 +20,6 @@ static_assert(COLL_VERSION_MAJOR == COLLECTIVES_VERSION_MAJOR && COLL_VERSION_MI
 namespace {
 
 thread_local std::array<char, 2048> last_error{};
-
-template <typename T>
-T& given(T* pointer, const char* what) {
-  require(pointer != nullptr, [&] { return std::string(what) + " is null"; });
-  return *pointer;
-}
-
-template <typename Comm>
-auto& communicator_of(Comm* comm) {
-  return given(comm, "the communicator").communicator;
-}
 
 std::vector<int> devices_of(const int* devices, int count) {
   require(count >= 1, [&] { return "count is " + std::to_string(count) + ": expected the number of ranks"; });
@@ -113,18 +99,6 @@ coll_error coll_comm_backend(const coll_comm* comm, coll_backend* backend) {
   return guard([&] { given(backend, "the backend to fill") = static_cast<int>(communicator_of(comm).backend()); });
 }
 
-coll_error coll_all_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
-                           coll_stream stream) {
-  return guard([&] {
-    const DataType element = data_type_of(type);
-    communicator_of(comm).all_reduce({in, count, element}, {out, count, element}, reduce_op_of(op), stream);
-  });
-}
-
-coll_error coll_barrier(coll_comm* comm, coll_stream stream) {
-  return guard([&] { communicator_of(comm).barrier(stream); });
-}
-
 coll_error coll_synchronize(coll_comm* comm, coll_stream stream) {
   return guard([&] { communicator_of(comm).synchronize(stream); });
 }
@@ -141,16 +115,15 @@ coll_error coll_pool_statistics(const coll_comm* comm, coll_pool_info* info) {
   return guard([&] { write_info(info, communicator_of(comm).pool_statistics()); });
 }
 
-coll_error coll_plan(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, coll_plan_info* info) {
-  return guard([&] { write_info(info, communicator_of(comm).plan_for(count, data_type_of(type), reduce_op_of(op))); });
+coll_error coll_plan(const coll_comm* comm, const coll_plan_request* request, coll_plan_info* info) {
+  return guard([&] { write_info(info, communicator_of(comm).plan_for(request_of(request))); });
 }
 
-coll_error coll_explain(const coll_comm* comm, size_t count, coll_data_type type, coll_reduce_op op, char* buffer, size_t capacity,
-                        size_t* needed) {
+coll_error coll_explain(const coll_comm* comm, const coll_plan_request* request, char* buffer, size_t capacity, size_t* needed) {
   return guard([&] {
     require(buffer != nullptr || capacity == 0, "the buffer is null and its capacity is not 0");
     auto& size = given(needed, "the size to fill");
-    const std::string text = communicator_of(comm).explain(count, data_type_of(type), reduce_op_of(op)).explanation;
+    const std::string text = communicator_of(comm).explain(request_of(request)).explanation;
     size = text.size() + 1;
     if (capacity == 0) return;
     const std::size_t length = std::min(text.size(), capacity - 1);

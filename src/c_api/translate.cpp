@@ -26,6 +26,11 @@ static_assert(coll_float32 == static_cast<int>(DataType::float32) && coll_float6
 static_assert(coll_sum == static_cast<int>(ReduceOp::sum) && coll_prod == static_cast<int>(ReduceOp::prod) &&
               coll_min == static_cast<int>(ReduceOp::min) && coll_max == static_cast<int>(ReduceOp::max) &&
               coll_avg == static_cast<int>(ReduceOp::avg) && reduce_op_count == 5);
+static_assert(coll_kind_all_reduce == static_cast<int>(Collective::all_reduce) && coll_kind_reduce_scatter == static_cast<int>(Collective::reduce_scatter) &&
+              coll_kind_all_gather == static_cast<int>(Collective::all_gather) && coll_kind_broadcast == static_cast<int>(Collective::broadcast) &&
+              coll_kind_reduce == static_cast<int>(Collective::reduce) && coll_kind_all_to_all == static_cast<int>(Collective::all_to_all) &&
+              coll_kind_gather == static_cast<int>(Collective::gather) && coll_kind_scatter == static_cast<int>(Collective::scatter) &&
+              coll_kind_exchange == static_cast<int>(Collective::exchange) && collective_count == 9);
 static_assert(coll_backend_automatic == static_cast<int>(Backend::automatic) && coll_backend_cuda == static_cast<int>(Backend::cuda) &&
               coll_backend_host == static_cast<int>(Backend::host));
 static_assert(coll_one_shot == static_cast<int>(Algorithm::one_shot) && coll_two_shot == static_cast<int>(Algorithm::two_shot) &&
@@ -39,6 +44,7 @@ static_assert(COLL_MAX_RANKS == max_ranks && COLL_UNIQUE_ID_BYTES == sizeof(Uniq
 constexpr std::size_t first_options_size = 48;
 constexpr std::size_t first_pool_info_size = 56;
 constexpr std::size_t first_plan_info_size = 56;
+constexpr std::size_t first_plan_request_size = 32;
 static_assert(sizeof(coll_options) >= first_options_size && sizeof(coll_pool_info) >= first_pool_info_size &&
               sizeof(coll_plan_info) >= first_plan_info_size);
 
@@ -82,6 +88,16 @@ constexpr coll_options defaults{.size = sizeof(coll_options),
 
 DataType data_type_of(coll_data_type type) { return enum_of<DataType>(type, data_type_count, "data type"); }
 ReduceOp reduce_op_of(coll_reduce_op op) { return enum_of<ReduceOp>(op, reduce_op_count, "reduction operation"); }
+
+PlanRequest request_of(const coll_plan_request* request) {
+  require(request != nullptr, "the coll_plan_request is null");
+  check_size(request->size, first_plan_request_size, "coll_plan_request");
+  return {.collective = enum_of<Collective>(request->collective, collective_count, "collective"),
+          .count = request->count,
+          .type = data_type_of(request->type),
+          .op = reduce_op_of(request->op),
+          .root = request->root};
+}
 
 Options options_of(const coll_options* options) {
   if (options == nullptr) return {};

@@ -9,6 +9,8 @@ namespace collectives {
 DataType data_type_of(coll_data_type type);
 ReduceOp reduce_op_of(coll_reduce_op op);
 
+PlanRequest request_of(const coll_plan_request* request);
+
 /// Throws Error(invalid_argument) for a `size` that no version of the structure had, fields that this library does not know
 /// and that are not zero, and values out of range. Null gives the defaults.
 Options options_of(const coll_options* options);
