@@ -25,6 +25,7 @@ struct Payload {
   ReduceOp op = ReduceOp::sum;
   int ranks = 2;
   std::uint64_t call = 0;
+  std::uint64_t first = 0;  ///< the element that a buffer begins with
 };
 
 COLLECTIVES_PERF_BOTH constexpr bool is_unsigned(DataType type) {
@@ -143,7 +144,8 @@ static_assert(encode(DataType::float64, 3) == 0x4008000000000000ull && encode(Da
 /// Whose values a buffer must hold: one rank's operands, or the reduction of all.
 inline constexpr int all_ranks = -1;
 
-COLLECTIVES_PERF_BOTH constexpr std::uint64_t bits_of(const Payload& payload, int rank, std::uint64_t element) {
+COLLECTIVES_PERF_BOTH constexpr std::uint64_t bits_of(const Payload& payload, int rank, std::uint64_t index) {
+  const std::uint64_t element = payload.first + index;
   return encode(payload.type, rank == all_ranks ? expected(payload, element) : operand(payload, rank, element));
 }
 

@@ -127,7 +127,7 @@ void JsonReport::add(const Line& line, const TableStyle& style) {
   ordered_json entry = {{"size", line.shape.bytes()},
                         {"count", line.shape.count},
                         {"type", name_of(line.shape.type)},
-                        {"redop", name_of(line.shape.op)},
+                        {"redop", operation_of(line)},
                         {"root", std::to_string(line.root)},
                         {"out_of_place", side_json(line, line.out_of_place.at(0))},
                         {"in_place", side_json(line, line.in_place.at(0))},

@@ -1,6 +1,9 @@
 #include "perf/measure.hpp"
 
+#include <algorithm>
 #include <chrono>
+
+#include "perf/extent.hpp"
 
 namespace perf {
 namespace {
@@ -18,13 +21,20 @@ std::size_t Measurement::figures(const Settings& settings) { return 2 * static_c
 
 Call Measurement::call_of(const Contender& contender, int local, const Shape& shape) const {
   const RankBuffers& buffers = contender.buffers(local);
-  const std::size_t offset = worker_.settings->unalign * collectives::size_of(shape.type);
-  std::byte* out = buffers.out + offset;
-  const std::byte* in = shape.in_place ? out : buffers.in + offset;
-  return {.in = {in, shape.count, shape.type},
-          .out = {out, shape.count, shape.type},
+  const int ranks = worker_.layout->ranks(), rank = rank_of(local), root = worker_.settings->root;
+  const std::size_t size = collectives::size_of(shape.type), offset = worker_.settings->unalign * size;
+  const Extent extent = extent_of(collective_.kind, rank, ranks, shape.count, root);
+  const bool shared = shape.in_place && extent.shares;
+  const std::byte* in = shared ? buffers.out + offset + extent.in_begins * size : buffers.in + offset;
+  std::byte* out = buffers.out + offset + (shared ? extent.out_begins * size : 0);
+  return {.in = {in, extent.in, shape.type},
+          .out = {out, extent.out, shape.type},
           .op = shape.op,
-          .stream = worker_.places[static_cast<std::size_t>(local)]->stream()};
+          .stream = worker_.places[static_cast<std::size_t>(local)]->stream(),
+          .count = shape.count,
+          .root = root,
+          .rank = rank,
+          .ranks = ranks};
 }
 
 void Measurement::enqueue(Contender& contender, const Shape& shape, int calls) {
@@ -86,21 +96,29 @@ void Measurement::prepare(Contender& contender, const Shape& shape, const Payloa
   for (int local = 0; local < worker_.local_ranks(); ++local) {
     Place& place = *worker_.places[static_cast<std::size_t>(local)];
     const Call call = call_of(contender, local, shape);
-    auto* out = static_cast<std::byte*>(call.out.data);
-    place.set(out - guard_bytes, poison, shape.bytes() + 2 * guard_bytes);
-    void* in = shape.in_place ? call.out.data : const_cast<void*>(call.in.data);
-    place.fill_with(in, shape.count, payload, worker_.first_rank + local);
+    std::byte* begin = contender.buffers(local).out + worker_.settings->unalign * collectives::size_of(shape.type);
+    place.set(begin - guard_bytes, poison, shape.bytes() + 2 * guard_bytes);
+    place.fill_with(const_cast<void*>(call.in.data), call.in.count, payload, rank_of(local));
   }
 }
 
 std::uint64_t Measurement::count_faults(Contender& contender, int local, const Shape& shape, const Payload& payload) {
   Place& place = *worker_.places[static_cast<std::size_t>(local)];
   const Call call = call_of(contender, local, shape);
+  const std::size_t size = collectives::size_of(shape.type);
   const auto* out = static_cast<const std::byte*>(call.out.data);
-  std::uint64_t faults = place.wrong(out, shape.count, payload, all_ranks);
-  faults += place.altered(out - guard_bytes, guard_bytes, poison);
-  faults += place.altered(out + shape.bytes(), guard_bytes, poison);
-  if (!shape.in_place) faults += place.wrong(call.in.data, shape.count, payload, worker_.first_rank + local);
+  const Extent extent = extent_of(collective_.kind, call.rank, call.ranks, shape.count, call.root);
+  const bool shared = shape.in_place && extent.shares;
+  std::uint64_t faults = 0;
+  for (const Piece& piece : pieces_of(collective_.kind, call.rank, call.ranks, shape.count, call.root)) {
+    Payload part = payload;
+    part.first = piece.first;
+    faults += place.wrong(out + piece.at * size, piece.count, part, piece.of);
+  }
+  const std::byte* begin = contender.buffers(local).out + worker_.settings->unalign * size;
+  faults += place.altered(begin - guard_bytes, guard_bytes, poison);
+  faults += place.altered(begin + (shared ? std::max(extent.in, extent.out) : extent.out) * size, guard_bytes, poison);
+  if (!shared) faults += place.wrong(call.in.data, call.in.count, payload, call.rank);
   return faults;
 }
 
@@ -168,7 +186,7 @@ std::vector<Result> Measurement::run(const Shape& shape) {
   std::vector<Result> results;
   for (std::size_t c = 0; c < contenders_.size(); ++c) {
     std::vector<double> wrong(worker_.places.size(), 0);
-    const bool checked = worker_.settings->checks > 0 && contenders_[c]->exact(shape.op);
+    const bool checked = worker_.settings->checks > 0 && (!collectives::reduces(collective_.kind) || contenders_[c]->exact(shape.op));
     if (checked) check(*contenders_[c], shape, false, wrong);
     if (checked && graphs()) check(*contenders_[c], shape, true, wrong);
     for (std::size_t local = 0; local < wrong.size(); ++local) figures[c][local].push_back(wrong[local]);

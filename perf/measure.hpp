@@ -13,10 +13,12 @@ namespace perf {
 struct Shape {
   DataType type = DataType::float32;
   ReduceOp op = ReduceOp::sum;
-  std::size_t count = 0;
+  std::size_t count = 0;  ///< elements of the message, or of a rank's block
   bool in_place = false;
+  int blocks = 1;         ///< in the larger buffer
 
-  std::size_t bytes() const { return count * collectives::size_of(type); }
+  std::size_t elements() const { return count * static_cast<std::size_t>(blocks); }
+  std::size_t bytes() const { return elements() * collectives::size_of(type); }
 };
 
 /// What one contender did on one side.
@@ -32,7 +34,8 @@ struct Result {
 /// too where batches are graphs. All workers make the same calls.
 class Measurement {
  public:
-  Measurement(Worker& worker, std::vector<std::unique_ptr<Contender>>& contenders) : worker_(worker), contenders_(contenders) {}
+  Measurement(Worker& worker, const Collective& collective, std::vector<std::unique_ptr<Contender>>& contenders)
+      : worker_(worker), collective_(collective), contenders_(contenders) {}
 
   /// A result for each contender, the same on all workers.
   std::vector<Result> run(const Shape& shape);
@@ -59,9 +62,11 @@ class Measurement {
   std::uint64_t count_faults(Contender& contender, int local, const Shape& shape, const Payload& payload);
   void check(Contender& contender, const Shape& shape, bool in_graph, std::vector<double>& wrong);
   Result gather(const Figures& mine, bool checked);
+  int rank_of(int local) const { return worker_.first_rank + local; }
   bool graphs() const { return worker_.settings->graph_launches > 0; }
 
   Worker& worker_;
+  const Collective& collective_;
   std::vector<std::unique_ptr<Contender>>& contenders_;
   std::uint64_t next_call_ = 0;  ///< seeds the payloads: no checked call repeats another's values
 };

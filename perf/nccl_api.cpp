@@ -34,6 +34,12 @@ NcclApi open_nccl(const std::string& library) {
   look_up(handle, "ncclGroupStart", api.group_start);
   look_up(handle, "ncclGroupEnd", api.group_end);
   look_up(handle, "ncclAllReduce", api.all_reduce);
+  look_up(handle, "ncclReduceScatter", api.reduce_scatter);
+  look_up(handle, "ncclAllGather", api.all_gather);
+  look_up(handle, "ncclBroadcast", api.broadcast);
+  look_up(handle, "ncclReduce", api.reduce);
+  look_up(handle, "ncclSend", api.send);
+  look_up(handle, "ncclRecv", api.receive);
   look_up(handle, "ncclMemAlloc", api.mem_alloc, false);
   look_up(handle, "ncclMemFree", api.mem_free, false);
   look_up(handle, "ncclCommWindowRegister", api.window_register, false);

@@ -27,6 +27,12 @@ struct NcclApi {
   int (*group_start)();
   int (*group_end)();
   int (*all_reduce)(const void* in, void* out, std::size_t count, int type, int op, NcclComm comm, collectives::Stream stream);
+  int (*reduce_scatter)(const void* in, void* out, std::size_t count, int type, int op, NcclComm comm, collectives::Stream stream);
+  int (*all_gather)(const void* in, void* out, std::size_t count, int type, NcclComm comm, collectives::Stream stream);
+  int (*broadcast)(const void* in, void* out, std::size_t count, int type, int root, NcclComm comm, collectives::Stream stream);
+  int (*reduce)(const void* in, void* out, std::size_t count, int type, int op, int root, NcclComm comm, collectives::Stream stream);
+  int (*send)(const void* in, std::size_t count, int type, int peer, NcclComm comm, collectives::Stream stream);
+  int (*receive)(void* out, std::size_t count, int type, int peer, NcclComm comm, collectives::Stream stream);
   int (*mem_alloc)(void** memory, std::size_t bytes);                                                     ///< null before 2.19
   int (*mem_free)(void* memory);                                                                          ///< null before 2.19
   int (*window_register)(NcclComm comm, void* memory, std::size_t bytes, NcclWindow* window, int flags);  ///< null before 2.27

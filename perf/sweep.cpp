@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "perf/extent.hpp"
 #include "perf/json_report.hpp"
 #include "perf/table.hpp"
 
@@ -57,15 +58,35 @@ void print_header(const Run& run, const std::vector<std::string>& labels, const 
   std::fflush(stdout);
 }
 
-std::size_t capacity_of(const Settings& settings) {
+/// A rank's block of so many elements in all: whole packs, so that every block is aligned, if it has any.
+std::size_t block_of(std::size_t elements, int blocks, DataType type) {
+  if (blocks == 1) return elements;
+  const std::size_t block = std::max<std::size_t>(elements / static_cast<std::size_t>(blocks), 1), pack = 16 / collectives::size_of(type);
+  return block < pack ? block : block / pack * pack;
+}
+
+std::vector<Shape> shapes_of(const Run& run) {
+  std::vector<Shape> shapes;
+  const int blocks = blocks_of(run.collective.kind, run.layout.ranks());
+  const std::vector<ReduceOp> ops = collectives::reduces(run.collective.kind) ? run.settings.ops : std::vector<ReduceOp>{ReduceOp::sum};
+  for (const DataType type : run.settings.types)
+    for (const ReduceOp op : ops)
+      for (const std::size_t elements : element_counts(run.settings, type)) {
+        const Shape shape{.type = type, .op = op, .count = block_of(elements, blocks, type), .in_place = false, .blocks = blocks};
+        // Sizes below a block a rank are all the same.
+        if (shapes.empty() || shapes.back().count != shape.count || shapes.back().type != type || shapes.back().op != op) shapes.push_back(shape);
+      }
+  return shapes;
+}
+
+std::size_t capacity_of(const Run& run) {
   std::size_t bytes = 0;
-  for (const DataType type : settings.types)
-    bytes = std::max(bytes, (element_counts(settings, type).back() + settings.unalign) * collectives::size_of(type));
+  for (const Shape& shape : shapes_of(run)) bytes = std::max(bytes, shape.bytes() + run.settings.unalign * collectives::size_of(shape.type));
   return bytes;
 }
 
 std::vector<std::unique_ptr<Contender>> make_contenders(Worker& worker, const Run& run) {
-  const std::size_t capacity = capacity_of(run.settings);
+  const std::size_t capacity = capacity_of(run);
   std::vector<std::unique_ptr<Contender>> contenders;
   contenders.push_back(make_ours(worker, run.collective, capacity));
   for (const std::string& name : run.settings.compare)
@@ -113,20 +134,15 @@ class Printer {
   std::optional<JsonReport> json_;
 };
 
-std::vector<Shape> shapes_of(const Settings& settings) {
-  std::vector<Shape> shapes;
-  for (const DataType type : settings.types)
-    for (const ReduceOp op : settings.ops)
-      for (const std::size_t count : element_counts(settings, type))
-        shapes.push_back({.type = type, .op = op, .count = count, .in_place = false});
-  return shapes;
+bool works_in_place(collectives::Collective kind) {
+  return kind != collectives::Collective::all_to_all && kind != collectives::Collective::exchange;
 }
 
 int sweep(Worker& worker, const Run& run) {
   Printer printer(run, worker);
   auto contenders = make_contenders(worker, run);
-  Measurement measurement(worker, contenders);
-  const std::vector<Shape> shapes = shapes_of(run.settings);
+  Measurement measurement(worker, run.collective, contenders);
+  const std::vector<Shape> shapes = shapes_of(run);
   Totals totals;
   const int cycles = run.settings.run_cycles == 0 ? INT_MAX : run.settings.run_cycles;
   for (int cycle = 0; cycle < cycles; ++cycle)
@@ -134,17 +150,17 @@ int sweep(Worker& worker, const Run& run) {
       Shape shape = shapes[i];
       printer.progress(i, shapes.size(), shape);
       Line line{.shape = shape,
-                .root = -1,
+                .kind = run.collective.kind,
+                .root = collectives::has_root(run.collective.kind) ? run.settings.root : -1,
                 .bus_factor = run.collective.bus_factor(run.layout.ranks()),
                 .plan = {},
                 .out_of_place = {},
                 .in_place = {}};
-      const Call call{
-          .in = {nullptr, shape.count, shape.type}, .out = {nullptr, shape.count, shape.type}, .op = shape.op, .stream = nullptr};
-      line.plan = run.collective.plan(worker.communicators.front(), call);
+      line.plan = worker.communicators.front().plan_for(
+          {.collective = line.kind, .count = shape.count, .type = shape.type, .op = shape.op, .root = std::max(line.root, 0)});
       line.out_of_place = measurement.run(shape);
       shape.in_place = true;
-      line.in_place = measurement.run(shape);
+      line.in_place = works_in_place(line.kind) ? measurement.run(shape) : std::vector<Result>(contenders.size());
       totals.add(line);
       printer.line(line);
     }

@@ -35,6 +35,8 @@ std::string over(const std::string& title, std::size_t width) { return fmt::form
 
 }  // namespace
 
+const char* operation_of(const Line& line) { return collectives::reduces(line.kind) ? name_of(line.shape.op) : "none"; }
+
 double algorithm_gb_per_s(const Line& line, const Result& result) {
   return result.time_us.median > 0 ? static_cast<double>(line.shape.bytes()) / result.time_us.median / 1000 : 0;
 }
@@ -79,7 +81,7 @@ std::string row(const Line& line, const TableStyle& style) {
   const Result& out = line.out_of_place.at(0);
   const Result& in = line.in_place.at(0);
   std::string text = fmt::format("{:>12}  {:>12}  {:>8}  {:>6}  {:>6}", line.shape.bytes(), line.shape.count, name_of(line.shape.type),
-                                 name_of(line.shape.op), line.root);
+                                 operation_of(line), line.root);
   text += side_cells(line, out) + side_cells(line, in);
   text += fmt::format("  {:<15}  {:<8}  {:>6}  {:>9}", to_string(line.plan.choice), name_of(line.plan.wire), line.plan.blocks,
                       figure(line.plan.predicted_us));
@@ -98,6 +100,7 @@ std::string footer(const std::string& name, std::uint64_t wrong, double average_
 void Totals::add(const Line& line) {
   for (const Side* side : {&line.out_of_place, &line.in_place}) {
     for (const Result& result : *side) wrong += result.wrong;
+    if (side->at(0).time_us.median == 0) continue;  // there is no such side
     bus_sum += algorithm_gb_per_s(line, side->at(0)) * line.bus_factor;
     ++sides;
   }

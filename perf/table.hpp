@@ -13,6 +13,7 @@ using Side = std::vector<Result>;
 
 struct Line {
   Shape shape;
+  collectives::Collective kind = collectives::Collective::all_reduce;
   int root = -1;  ///< -1: the collective has none
   double bus_factor = 1;
   collectives::Plan plan;
@@ -25,6 +26,9 @@ struct TableStyle {
   std::vector<std::string> contenders{"ours"};
   bool per_call = false;  ///< -I: max and cv% too
 };
+
+/// The operation's name; none where nothing is reduced.
+const char* operation_of(const Line& line);
 
 /// GB/s of algorithm bandwidth; 0 without a time.
 double algorithm_gb_per_s(const Line& line, const Result& result);

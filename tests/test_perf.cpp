@@ -13,6 +13,7 @@
 
 #include "perf/board.hpp"
 #include "perf/collective.hpp"
+#include "perf/extent.hpp"
 #include "perf/layout.hpp"
 #include "perf/p2p_matrix.hpp"
 #include "perf/table.hpp"
@@ -64,10 +65,10 @@ using Enqueue = void (*)(collectives::Communicator&, const Call&);
 
 Collective all_reduce_with(Enqueue enqueue) {
   return {.name = "all_reduce_perf",
+          .kind = collectives::Collective::all_reduce,
           .bus_factor = [](int ranks) { return 2.0 * (ranks - 1) / ranks; },
           .enqueue = enqueue,
-          .enqueue_nccl = nullptr,
-          .plan = [](const collectives::Communicator& c, const Call& call) { return c.plan_for(call.in.count, call.in.type, call.op); }};
+          .enqueue_nccl = nullptr};
 }
 
 void right(collectives::Communicator& c, const Call& call) { c.all_reduce(call.in, call.out, call.op, call.stream); }
@@ -91,6 +92,43 @@ int run_with(Enqueue enqueue, std::vector<const char*> words) {
   return perf_main(static_cast<int>(words.size()), words.data(), all_reduce_with(enqueue));
 }
 
+/// A row of every collective, through what `spoil` does to a finished output.
+template <collectives::Collective kind, bool spoil>
+void enqueue_any(collectives::Communicator& c, const Call& call) {
+  using collectives::Collective;
+  const collectives::Send send{call.in, (call.rank + 1) % call.ranks};
+  const collectives::Receive receive{call.out, (call.rank + call.ranks - 1) % call.ranks};
+  switch (kind) {
+    case Collective::all_reduce: c.all_reduce(call.in, call.out, call.op); break;
+    case Collective::reduce_scatter: c.reduce_scatter(call.in, call.out, call.op); break;
+    case Collective::all_gather: c.all_gather(call.in, call.out); break;
+    case Collective::broadcast: c.broadcast(call.in, call.out, call.root); break;
+    case Collective::reduce: c.reduce(call.in, call.out, call.op, call.root); break;
+    case Collective::all_to_all: c.all_to_all(call.in, call.out); break;
+    case Collective::gather: c.gather(call.in, call.out, call.root); break;
+    case Collective::scatter: c.scatter(call.in, call.out, call.root); break;
+    case Collective::exchange: c.exchange({&send, 1}, {&receive, 1}); break;
+  }
+  if (!spoil || call.rank != call.root) return;
+  c.synchronize();
+  static_cast<unsigned char*>(call.out.data)[call.out.count * size_of(call.out.type) / 2] ^= 1;
+}
+
+template <collectives::Collective kind, bool spoil>
+int run_row() {
+  const Collective row{.name = "row", .kind = kind, .bus_factor = [](int) { return 1.0; }, .enqueue = enqueue_any<kind, spoil>, .enqueue_nccl = nullptr};
+  const char* words[] = {"row", "--ranks", "3", "-b", "200", "-e", "20000", "-f", "100", "-n", "1", "-r", "1", "-d", "all"};
+  return perf_main(static_cast<int>(std::size(words)), words, row);
+}
+
+template <int... kinds>
+void run_rows(std::integer_sequence<int, kinds...>) {
+  const int right[] = {run_row<static_cast<collectives::Collective>(kinds), false>()...};
+  const int wrong[] = {run_row<static_cast<collectives::Collective>(kinds), true>()...};
+  for (const int status : right) CHECK(status == 0);
+  for (const int status : wrong) CHECK(status == 1);
+}
+
 Line example_line() {
   Line line;
   line.shape = {.type = DataType::bfloat16, .op = ReduceOp::sum, .count = 500'000, .in_place = false};
@@ -108,6 +146,25 @@ Line example_line() {
 }
 
 }  // namespace
+
+TEST_CASE("every collective's row finds a right result right and one wrong bit wrong", "[perf][collectives]") {
+  const Captured output;
+  run_rows(std::make_integer_sequence<int, collectives::collective_count>());
+}
+
+TEST_CASE("the pieces of an output cover it without a gap", "[perf][collectives]") {
+  for (int kind = 0; kind < collectives::collective_count; ++kind)
+    for (const int ranks : {2, 5})
+      for (int rank = 0; rank < ranks; ++rank) {
+        std::size_t at = 0;
+        for (const Piece& piece : pieces_of(static_cast<collectives::Collective>(kind), rank, ranks, 7, 1)) {
+          CHECK(piece.at == at);
+          at += piece.count;
+        }
+        CAPTURE(kind, ranks, rank);
+        CHECK(at == extent_of(static_cast<collectives::Collective>(kind), rank, ranks, 7, 1).out);
+      }
+}
 
 TEST_CASE("sizes have binary units and whole bytes", "[perf]") {
   CHECK(parse_size("0") == 0);
