@@ -53,7 +53,7 @@ class DirectCall {
   static __device__ __noinline__ void await_headers(const DirectArgs& args, Epoch epoch) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
     if (peer >= N || peer == args.rank) return;
-    Watch watch(args, args.pools, NoRelief{});
+    Watch<NoRelief, DirectArgs> watch(args, args.pools, NoRelief{});
     watch.begin(epoch);
     watch.await_header(peer);
   }
@@ -111,7 +111,7 @@ class DirectCall {
 
   const DirectArgs& args_;
   std::size_t half_ = 0;  ///< where this call's slots begin, in packs
-  Watch<NoRelief> watch_;
+  Watch<NoRelief, DirectArgs> watch_;
 
  private:
   /// One of two packs, word by word: choosing between the arrays that hold them would put the arrays in memory.
