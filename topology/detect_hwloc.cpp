@@ -64,8 +64,7 @@ void add_numa_nodes(hwloc_topology_t topology, Machine& machine) {
 void add_hwloc(Machine& machine) {
   const Topology topology = load();
   if (!topology) return;
-  if (const char* product = hwloc_obj_get_info_by_name(hwloc_get_root_obj(topology.get()), "DMIProductName"))
-    machine.name = product;
+  if (const char* product = hwloc_obj_get_info_by_name(hwloc_get_root_obj(topology.get()), "DMIProductName")) machine.name = product;
   for (Node& node : machine.nodes)
     if (node.kind == NodeKind::gpu && !node.pci.empty()) node.numa = numa_of(topology.get(), node.pci);
   add_numa_nodes(topology.get(), machine);

@@ -48,14 +48,14 @@ struct Link {
 struct Peer {
   int from = 0;
   int to = 0;
-  bool access = false;         ///< stores and loads reach the peer's memory
+  bool access = false;  ///< stores and loads reach the peer's memory
   bool native_atomics = false;
-  std::string path;            ///< NV18, PIX, PXB, PHB, NODE, SYS: as nvidia-smi names it; empty if not known
-  double gb_per_s = 0;         ///< of one flow, without access through host memory; 0 if not known
-  double latency_us = 0;       ///< 0 if not known
+  std::string path;       ///< NV18, PIX, PXB, PHB, NODE, SYS: as nvidia-smi names it; empty if not known
+  double gb_per_s = 0;    ///< of one flow, without access through host memory; 0 if not known
+  double latency_us = 0;  ///< 0 if not known
   Evidence evidence = Evidence::claimed;
-  std::string reason;          ///< why there is no access, in words
-  std::string remedy;          ///< what may be done about it, in one line
+  std::string reason;  ///< why there is no access, in words
+  std::string remedy;  ///< what may be done about it, in one line
   bool operator==(const Peer&) const = default;
 };
 
