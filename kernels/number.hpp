@@ -11,7 +11,7 @@
 #include <cuda_fp16.h>
 #endif
 
-// The 16-bit floating types, as plain words with conversions that round to nearest even. Both sides turn every NaN into the
+// The floating types of 16 and 8 bits, as plain words with conversions that round to nearest even. Both sides turn every NaN into the
 // one canonical NaN of the narrow type, as the hardware's conversion does.
 namespace collectives::kernels {
 
@@ -21,6 +21,21 @@ struct Half {
 struct BFloat16 {
   std::uint16_t bits;
 };
+/// No infinity; 448 is the largest, 0x7f the NaN.
+struct Float8E4M3 {
+  std::uint8_t bits;
+};
+struct Float8E5M2 {
+  std::uint8_t bits;
+};
+
+COLLECTIVES_HOST_DEVICE std::uint32_t float_bits(float value) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(value);
+#else
+  return std::bit_cast<std::uint32_t>(value);
+#endif
+}
 
 COLLECTIVES_HOST_DEVICE float to_float(BFloat16 value) {
 #if defined(__CUDA_ARCH__)
@@ -69,5 +84,35 @@ COLLECTIVES_HOST_DEVICE Half to_half(float value) {
   return {static_cast<std::uint16_t>(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13)};
 #endif
 }
+
+COLLECTIVES_HOST_DEVICE float to_float(Float8E5M2 value) { return to_float(Half{static_cast<std::uint16_t>(value.bits << 8)}); }
+
+/// The same bits as a half are 2^-8 of the value, but for the one NaN.
+COLLECTIVES_HOST_DEVICE float to_float(Float8E4M3 value) {
+  const std::uint32_t sign = value.bits & 0x80u, magnitude = value.bits & 0x7fu;
+  if (magnitude == 0x7fu) return to_float(Half{0x7e00u});
+  return 256.0f * to_float(Half{static_cast<std::uint16_t>(sign << 8 | magnitude << 7)});
+}
+
+/// To nearest even in a format of `fraction` bits whose exponents are `bias` high, by integers alone, so that both sides agree.
+/// What is beyond `largest` becomes `largest`; any NaN is 0x7f.
+template <int fraction, int bias, std::uint32_t largest>
+COLLECTIVES_HOST_DEVICE std::uint8_t to_float8(float value) {
+  constexpr int shift = 23 - fraction;
+  constexpr std::uint32_t smallest_normal = static_cast<std::uint32_t>(127 + 1 - bias) << 23;
+  if (value != value) return 0x7fu;
+  const std::uint32_t bits = float_bits(value), sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
+  std::uint32_t code = 0;
+  if (magnitude >= smallest_normal) {
+    code = ((magnitude + ((1u << (shift - 1)) - 1u) + (magnitude >> shift & 1u)) >> shift) - (static_cast<std::uint32_t>(127 - bias) << fraction);
+  } else if (const std::uint32_t down = 127 + 1 - bias - (magnitude >> 23); magnitude >> 23 != 0 && down + shift < 32) {
+    // A subnormal of the narrow format: its significand moves down by what the exponent lacks.
+    const std::uint32_t significand = (magnitude & 0x7fffffu) | 0x800000u, by = shift + down, half = 1u << (by - 1);
+    code = (significand + (half - 1u) + (significand >> by & 1u)) >> by;
+  }
+  return static_cast<std::uint8_t>(sign | (code < largest ? code : largest));
+}
+COLLECTIVES_HOST_DEVICE Float8E4M3 to_e4m3(float value) { return {to_float8<3, 7, 0x7eu>(value)}; }
+COLLECTIVES_HOST_DEVICE Float8E5M2 to_e5m2(float value) { return {to_float8<2, 15, 0x7bu>(value)}; }
 
 }  // namespace collectives::kernels

@@ -30,16 +30,42 @@ COLLECTIVES_COLD void store_by_element(void* buffer, std::uint64_t count, std::u
     if (p * elements + i < count) to[i] = value.element[i];
 }
 
+/// Floats that travel as T.
+template <typename T>
+COLLECTIVES_HOST_DEVICE Pack load_carried(const void* buffer, std::uint64_t count, std::uint64_t p) {
+  constexpr int elements = elements_per_pack<T>;
+  const float* from = static_cast<const float*>(buffer) + p * elements;
+  Elements<T> value{};
+  COLLECTIVES_UNROLL
+  for (int i = 0; i < elements; ++i)
+    if (p * elements + i < count) value.element[i] = Element<T>::narrow(from[i]);
+  return value.pack;
+}
+
+template <typename T>
+COLLECTIVES_HOST_DEVICE void store_carried(void* buffer, std::uint64_t count, std::uint64_t p, const Pack& pack) {
+  constexpr int elements = elements_per_pack<T>;
+  float* to = static_cast<float*>(buffer) + p * elements;
+  Elements<T> value;
+  value.pack = pack;
+  COLLECTIVES_UNROLL
+  for (int i = 0; i < elements; ++i)
+    if (p * elements + i < count) to[i] = Element<T>::widen(value.element[i]);
+}
+
 /// Pack p of `count` elements; what lies beyond the last one reads as zeros and is not written.
 template <typename T>
 COLLECTIVES_HOST_DEVICE Pack load_pack(const void* buffer, std::uint64_t count, bool aligned, std::uint64_t p) {
+  if constexpr (is_carried<T>) return load_carried<T>(buffer, count, p);
   if (aligned && (p + 1) * elements_per_pack<T> <= count) return static_cast<const Pack*>(buffer)[p];
   return load_by_element<T>(buffer, count, p);
 }
 
 template <typename T>
 COLLECTIVES_HOST_DEVICE void store_pack(void* buffer, std::uint64_t count, bool aligned, std::uint64_t p, const Pack& pack) {
-  if (aligned && (p + 1) * elements_per_pack<T> <= count) {
+  if constexpr (is_carried<T>) {
+    store_carried<T>(buffer, count, p, pack);
+  } else if (aligned && (p + 1) * elements_per_pack<T> <= count) {
     static_cast<Pack*>(buffer)[p] = pack;
   } else {
     store_by_element<T>(buffer, count, p, pack);

@@ -41,6 +41,7 @@ struct ProgramArgs : CallArgs {
   std::byte* pools[max_ranks];     ///< as this rank addresses them
   std::uint32_t pairs[max_ranks];  ///< what this rank and each peer alone must agree on, beside the fingerprint
   std::uint8_t steps, max_delay;
+  bool carried;  ///< the caller's memory holds floats, and the type is what they travel as
   StepArgs step[max_steps];
   Region region[max_regions];
   EdgeArgs edge[max_edges];
@@ -49,7 +50,8 @@ struct ProgramArgs : CallArgs {
 /// What a peer must have announced for this call.
 COLLECTIVES_HOST_DEVICE std::uint32_t fingerprint_for(const ProgramArgs& call, int peer) { return call.fingerprint ^ call.pairs[peer]; }
 
-/// Enqueues one call. Type and operation are valid; the sentinel wire is for float32, float16 and bfloat16.
+/// Enqueues one call. Type and operation are valid; the sentinel wire is for float32, float16 and bfloat16, and floats are
+/// carried as one of the latter two.
 void launch_sentinel(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
 void launch_flagged(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
 

@@ -42,6 +42,35 @@ struct Element<BFloat16> {
   static COLLECTIVES_HOST_DEVICE float widen(BFloat16 value) { return to_float(value); }
   static COLLECTIVES_HOST_DEVICE BFloat16 narrow(float value) { return to_bfloat16(value); }
 };
+template <>
+struct Element<Float8E4M3> {
+  using Accumulator = float;
+  static COLLECTIVES_HOST_DEVICE float widen(Float8E4M3 value) { return to_float(value); }
+  static COLLECTIVES_HOST_DEVICE Float8E4M3 narrow(float value) { return to_e4m3(value); }
+};
+template <>
+struct Element<Float8E5M2> {
+  using Accumulator = float;
+  static COLLECTIVES_HOST_DEVICE float widen(Float8E5M2 value) { return to_float(value); }
+  static COLLECTIVES_HOST_DEVICE Float8E5M2 narrow(float value) { return to_e5m2(value); }
+};
+
+/// Elements that are floats in the caller's memory and T everywhere else: rounded when they are read, widened when they are
+/// written.
+template <typename T>
+struct Carried {
+  T value;
+};
+template <typename T>
+struct Element<Carried<T>> {
+  using Accumulator = float;
+  static COLLECTIVES_HOST_DEVICE float widen(Carried<T> carried) { return Element<T>::widen(carried.value); }
+  static COLLECTIVES_HOST_DEVICE Carried<T> narrow(float value) { return {Element<T>::narrow(value)}; }
+};
+template <typename T>
+inline constexpr bool is_carried = false;
+template <typename T>
+inline constexpr bool is_carried<Carried<T>> = true;
 
 template <typename T>
 inline constexpr int elements_per_pack = static_cast<int>(sizeof(Pack) / sizeof(T));

@@ -55,6 +55,8 @@ COLLECTIVES_PERF_BOTH constexpr int average_operand(const Payload& payload, std:
                                         static_cast<std::uint32_t>(payload.ranks));
   const bool middle = position == payload.ranks - 1 && payload.ranks % 2 == 1;
   const int offset = middle ? 0 : position % 2 == 0 ? position / 2 + 1 : -(position / 2 + 1);
+  // 8-bit floats hold no integer beyond 8 or 16 exactly: operands of 1, -1 and 0.
+  if (collectives::is_float8(payload.type)) return middle ? 0 : position % 2 == 0 ? 1 : -1;
   const int base = static_cast<int>(hash & 3) + (is_unsigned(payload.type) ? 8 : -2);
   return base + offset;
 }
@@ -66,9 +68,10 @@ COLLECTIVES_PERF_BOTH constexpr int operand_of(const Payload& payload, std::uint
   const std::uint32_t bits = spread(hash, rank);
   const bool sign = !is_unsigned(payload.type);
   if (payload.op == ReduceOp::prod) {
-    const int magnitude = rank < 6 && (bits & 7) == 0 ? 2 : 1;
+    const int magnitude = rank < 6 && (bits & 7) == 0 ? 2 : 1;  // a power of two, whatever the type
     return sign && (bits & 8) != 0 ? -magnitude : magnitude;
   }
+  if (collectives::is_float8(payload.type)) return rank < 8 ? static_cast<int>(bits % 3u) - 1 : 0;
   return sign ? static_cast<int>((bits * 17ull) >> 24) - 8 : static_cast<int>((bits * 9ull) >> 24);
 }
 
@@ -124,6 +127,10 @@ COLLECTIVES_PERF_BOTH constexpr std::uint64_t encode(DataType type, std::int64_t
       return encode_floating(value, 5, 10);
     case DataType::bfloat16:
       return encode_floating(value, 8, 7);
+    case DataType::float8_e4m3:
+      return encode_floating(value, 4, 3);
+    case DataType::float8_e5m2:
+      return encode_floating(value, 5, 2);
     case DataType::int8:
     case DataType::uint8:
       return static_cast<std::uint64_t>(value) & 0xff;

@@ -63,8 +63,8 @@ std::string nccl_version_text(int version) {
 }
 
 int nccl_type(collectives::DataType type) {
-  // float32, float64, float16, bfloat16, int8, uint8, int32, uint32, int64, uint64
-  constexpr std::array<int, collectives::data_type_count> numbers{7, 8, 6, 9, 0, 1, 2, 3, 4, 5};
+  // float32, float64, float16, bfloat16, int8, uint8, int32, uint32, int64, uint64, float8_e4m3, float8_e5m2
+  constexpr std::array<int, collectives::data_type_count> numbers{7, 8, 6, 9, 0, 1, 2, 3, 4, 5, 10, 11};
   return numbers.at(static_cast<std::size_t>(type));
 }
 

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <random>
 
+#include "kernels/number.hpp"
 #include "planner/schedule.hpp"
 #include "ranks.hpp"
 #include "test.hpp"
@@ -147,6 +148,84 @@ TEST_CASE("a reduce-scatter and a reduce have the bits of an all-reduce", "[comm
   for (auto& communicator : communicators) communicator.synchronize();
   CHECK(std::memcmp(reduced.data(), all[0].data(), total * sizeof(float)) == 0);
   for (std::size_t r = 0; r < communicators.size(); ++r) CHECK(std::memcmp(part[r].data(), all[0].data() + r * block, block * sizeof(float)) == 0);
+}
+
+TEST_CASE("a rank that contributes nothing gets what the others make", "[comm][host][collectives][nothing]") {
+  const int ranks = GENERATE(2, 3, 7);
+  auto communicators = Communicator::create_local(counted(ranks), small_host(ranks));
+  for (int type = 0; type < data_type_count; ++type)
+    for (int op = 0; op < reduce_op_count; ++op)
+      for (const std::size_t count : {1u, 5u, 3000u}) {
+        const Trial trial{.type = static_cast<DataType>(type), .op = static_cast<ReduceOp>(op), .count = count, .seed = count};
+        if (trial.op == ReduceOp::avg) continue;  // the reference below divides by those who contribute
+        const int absent = static_cast<int>(count) % ranks;
+        // What the ranks before and after the absent one make, as the trial of one rank fewer would.
+        std::vector<std::vector<std::byte>> in, out;
+        std::vector<std::byte> expected = operand_bytes(trial, 0, count);
+        for (int rank = 0; rank < ranks; ++rank) {
+          in.push_back(operand_bytes(trial, rank < absent ? rank : rank - 1 < 0 ? 0 : rank - 1, count));
+          out.push_back(std::vector<std::byte>(in.back().size(), std::byte{0x55}));
+        }
+        if (ranks > 2) expected = expected_bytes(trial, ranks - 1, count);
+        for (int rank = 0; rank < ranks; ++rank) {
+          const auto r = static_cast<std::size_t>(rank);
+          const Buffer to{out[r].data(), count, trial.type};
+          if (rank == absent) communicators[r].all_reduce_nothing(to, trial.op);
+          if (rank != absent) communicators[r].all_reduce({in[r].data(), count, trial.type}, to, trial.op);
+        }
+        for (auto& communicator : communicators) communicator.synchronize();
+        CAPTURE(ranks, name_of(trial.type), name_of(trial.op), count, absent);
+        for (const auto& result : out) CHECK(result == expected);
+      }
+}
+
+TEST_CASE("a sum to which a rank contributes nothing keeps the sign of zero", "[comm][host][collectives][nothing]") {
+  auto communicators = Communicator::create_local(counted(2), small_host(2));
+  for (const float only : {-0.0f, 0.0f}) {
+    float out[2] = {7, 7};
+    communicators[0].all_reduce_nothing({&out[0], 1, DataType::float32}, ReduceOp::sum);
+    communicators[1].all_reduce({&only, 1, DataType::float32}, {&out[1], 1, DataType::float32}, ReduceOp::sum);
+    for (auto& communicator : communicators) communicator.synchronize();
+    for (const float result : out) CHECK(std::memcmp(&result, &only, sizeof only) == 0);
+  }
+}
+
+TEST_CASE("floats carried narrower are the narrow all-reduce of the rounded operands, widened", "[comm][host][collectives][carried]") {
+  const int ranks = GENERATE(2, 5);
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  for (const AlgorithmChoice choice : algorithms_of(Collective::all_reduce)) {
+    Options options = small_host(ranks);
+    options.wire = wire;
+    options.algorithm = choice;
+    auto communicators = Communicator::create_local(counted(ranks), options);
+    for (const std::size_t count : {1u, 7u, 8u, 9u, 4096u, 100'003u}) {
+      std::mt19937 random(static_cast<unsigned>(count));
+      std::normal_distribution<float> normal;
+      std::vector<std::vector<float>> in(communicators.size(), std::vector<float>(count)), out = in;
+      std::vector<std::vector<std::uint16_t>> narrow_in(communicators.size(), std::vector<std::uint16_t>(count)), narrow = narrow_in;
+      for (std::size_t r = 0; r < in.size(); ++r)
+        for (std::size_t i = 0; i < count; ++i) {
+          in[r][i] = normal(random);
+          narrow_in[r][i] = kernels::to_bfloat16(in[r][i]).bits;
+        }
+      const bool in_place = count % 2 == 1;
+      for (std::size_t r = 0; r < in.size(); ++r) {
+        communicators[r].all_reduce({narrow_in[r].data(), count, DataType::bfloat16}, {narrow[r].data(), count, DataType::bfloat16}, ReduceOp::avg);
+        float* to = in_place ? in[r].data() : out[r].data();
+        communicators[r].all_reduce({in[r].data(), count, DataType::float32}, {to, count, DataType::float32}, ReduceOp::avg, DataType::bfloat16);
+      }
+      for (auto& communicator : communicators) communicator.synchronize();
+      std::size_t wrong = 0;
+      for (std::size_t r = 0; r < in.size(); ++r)
+        for (std::size_t i = 0; i < count; ++i) wrong += (in_place ? in : out)[r][i] != kernels::to_float(kernels::BFloat16{narrow[r][i]});
+      CAPTURE(ranks, name_of(wire), to_string(choice), count, in_place);
+      CHECK(wrong == 0);
+    }
+    float one = 1;
+    std::int32_t whole = 1;
+    CHECK_THROWS_WITH(communicators[0].all_reduce({&one, 1, DataType::float32}, {&one, 1, DataType::float32}, ReduceOp::sum, DataType::int8), ContainsSubstring("expected half or bfloat16"));
+    CHECK_THROWS_WITH(communicators[0].all_reduce({&whole, 1, DataType::int32}, {&whole, 1, DataType::int32}, ReduceOp::sum, DataType::float16), ContainsSubstring("expected float32"));
+  }
 }
 
 TEST_CASE("arguments that cannot be meant are refused before anything moves", "[comm][host][collectives]") {

@@ -56,7 +56,9 @@ enum {
   coll_int32 = 6,
   coll_uint32 = 7,
   coll_int64 = 8,
-  coll_uint64 = 9
+  coll_uint64 = 9,
+  coll_float8_e4m3 = 10,
+  coll_float8_e5m2 = 11
 };
 
 /** Element-wise operations. coll_avg is the sum divided by the number of ranks. */
@@ -208,6 +210,16 @@ COLL_API coll_error coll_comm_backend(const coll_comm* comm, coll_backend* backe
  * coll_synchronize. A count of 0 does nothing. coll_invalid_argument means that nothing was enqueued. */
 COLL_API coll_error coll_all_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
                                     coll_stream stream);
+
+/** coll_all_reduce of floats that travel as `carried`, coll_float16 or coll_bfloat16: every operand is rounded to it, the sum in
+ * fp32 once more. */
+COLL_API coll_error coll_all_reduce_carried(const void* in, void* out, size_t count, coll_data_type carried, coll_reduce_op op,
+                                            coll_comm* comm, coll_stream stream);
+
+/** This rank's part in a coll_all_reduce to which it contributes nothing: the others call coll_all_reduce. `out` gets their result;
+ * an average still divides by the number of ranks. */
+COLL_API coll_error coll_all_reduce_nothing(void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
+                                            coll_stream stream);
 
 /* The collectives below keep coll_all_reduce's rules: every rank makes the same calls in the same order, buffers are apart or in
  * place as said, any count and any element-aligned address will do, a count of 0 does nothing. `count` is of one rank's block

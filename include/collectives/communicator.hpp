@@ -83,6 +83,14 @@ class COLLECTIVES_EXPORT Communicator {
   /// Throws Error(invalid_argument) before anything is enqueued, and the error that killed it if the communicator is dead.
   void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream = nullptr);
 
+  /// An all_reduce of float32 whose operands travel as `carried`, float16 or bfloat16: half the bytes. Every operand is rounded to
+  /// it, their sum in fp32 once more: the result is what an all_reduce of the rounded operands gives, widened.
+  void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream = nullptr);
+
+  /// This rank's part in an all_reduce to which it contributes nothing: the others call all_reduce. `out` gets their result; an
+  /// average still divides by the number of ranks. If none contributes, a sum is -0 and a minimum the type's greatest value.
+  void all_reduce_nothing(Buffer out, ReduceOp op, Stream stream = nullptr);
+
   // The collectives below keep all_reduce's rules: every rank makes the same calls in the same order, buffers are apart or in
   // place as said, any count and any element-aligned address will do, a count of 0 does nothing, a wrong argument is thrown
   // before anything is enqueued. Counts are elements. What is only moved arrives bit for bit; what is reduced has the bits of an

@@ -16,9 +16,10 @@ namespace collectives {
 /// What `cudaStream_t` is, without its header. Null is the legacy default stream; the host backend ignores it.
 using Stream = CUstream_st*;
 
-/// Element types. The numbers are part of the C interface.
-enum class DataType : std::uint8_t { float32, float64, float16, bfloat16, int8, uint8, int32, uint32, int64, uint64 };
-inline constexpr int data_type_count = 10;
+/// Element types. The numbers are part of the C interface. Those of 8 bits are reduced in fp32 like the other small ones, and
+/// saturate: what is beyond their largest finite value becomes that value.
+enum class DataType : std::uint8_t { float32, float64, float16, bfloat16, int8, uint8, int32, uint32, int64, uint64, float8_e4m3, float8_e5m2 };
+inline constexpr int data_type_count = 12;
 
 /// Element-wise operations. `avg` is the sum divided by the number of ranks: floating types divide before their one
 /// rounding, integers truncate toward zero. Integer sums and products wrap. `min` and `max` propagate NaN and hold -0 < +0.
@@ -40,7 +41,9 @@ constexpr bool is_valid(ReduceOp op) { return static_cast<int>(op) < reduce_op_c
 constexpr std::size_t size_of(DataType type) {
   switch (type) {
     case DataType::int8:
-    case DataType::uint8: return 1;
+    case DataType::uint8:
+    case DataType::float8_e4m3:
+    case DataType::float8_e5m2: return 1;
     case DataType::float16:
     case DataType::bfloat16: return 2;
     case DataType::float32:
@@ -53,10 +56,11 @@ constexpr std::size_t size_of(DataType type) {
   return 0;
 }
 
-constexpr bool is_floating(DataType type) { return static_cast<int>(type) <= static_cast<int>(DataType::bfloat16); }
+constexpr bool is_float8(DataType type) { return type == DataType::float8_e4m3 || type == DataType::float8_e5m2; }
+constexpr bool is_floating(DataType type) { return static_cast<int>(type) <= static_cast<int>(DataType::bfloat16) || is_float8(type); }
 
 constexpr const char* name_of(DataType type) {
-  constexpr const char* names[] = {"float", "double", "half", "bfloat16", "int8", "uint8", "int32", "uint32", "int64", "uint64"};
+  constexpr const char* names[] = {"float", "double", "half", "bfloat16", "int8", "uint8", "int32", "uint32", "int64", "uint64", "f8e4m3", "f8e5m2"};
   return is_valid(type) ? names[static_cast<int>(type)] : "unknown";
 }
 

@@ -48,6 +48,16 @@ coll_error coll_all_reduce(const void* in, void* out, size_t count, coll_data_ty
   });
 }
 
+coll_error coll_all_reduce_carried(const void* in, void* out, size_t count, coll_data_type carried, coll_reduce_op op, coll_comm* comm, coll_stream stream) {
+  return guard([&] {
+    communicator_of(comm).all_reduce({in, count, DataType::float32}, {out, count, DataType::float32}, reduce_op_of(op), data_type_of(carried), stream);
+  });
+}
+
+coll_error coll_all_reduce_nothing(void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm, coll_stream stream) {
+  return guard([&] { communicator_of(comm).all_reduce_nothing({out, count, data_type_of(type)}, reduce_op_of(op), stream); });
+}
+
 coll_error coll_reduce_scatter(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm, coll_stream stream) {
   return guard([&] {
     auto& communicator = communicator_of(comm);

@@ -22,7 +22,8 @@ static_assert(coll_float32 == static_cast<int>(DataType::float32) && coll_float6
               coll_int8 == static_cast<int>(DataType::int8) && coll_uint8 == static_cast<int>(DataType::uint8) &&
               coll_int32 == static_cast<int>(DataType::int32) && coll_uint32 == static_cast<int>(DataType::uint32) &&
               coll_int64 == static_cast<int>(DataType::int64) && coll_uint64 == static_cast<int>(DataType::uint64) &&
-              data_type_count == 10);
+              coll_float8_e4m3 == static_cast<int>(DataType::float8_e4m3) && coll_float8_e5m2 == static_cast<int>(DataType::float8_e5m2) &&
+              data_type_count == 12);
 static_assert(coll_sum == static_cast<int>(ReduceOp::sum) && coll_prod == static_cast<int>(ReduceOp::prod) &&
               coll_min == static_cast<int>(ReduceOp::min) && coll_max == static_cast<int>(ReduceOp::max) &&
               coll_avg == static_cast<int>(ReduceOp::avg) && reduce_op_count == 5);

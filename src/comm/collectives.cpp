@@ -38,6 +38,7 @@ void Communicator::Impl::start(const PlanRequest& request, Call call, Stream str
   call.collective = request.collective;
   call.type = request.type;
   call.op = request.op;
+  call.carried = request.carried;
   call.root = request.root;
   const Plan plan = world->planner->plan(request);
   executor->enqueue(call, plan, world->planner->program(request, plan, rank), stream);
@@ -52,6 +53,26 @@ void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Str
   check(out);
   check_apart(in, out, 0, 0);
   start({.count = in.count, .type = in.type, .op = op}, {.in = in.data, .out = out.data, .count = in.count}, stream);
+}
+
+void Communicator::Impl::all_reduce_carried(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream) {
+  require(in.type == DataType::float32 && out.type == DataType::float32, "in or out is not float: expected float32 on both sides of what is carried narrower");
+  require(carried == DataType::float16 || carried == DataType::bfloat16,
+          [&] { return fmt::format("floats carried as {}: expected half or bfloat16", is_valid(carried) ? name_of(carried) : "unknown"); });
+  check_operation(op);
+  check_count(out.count, in.count, "out", "as many as in");
+  check(in);
+  check(out);
+  check_apart(in, out, 0, 0);
+  start({.count = in.count, .type = carried, .op = op, .carried = true}, {.in = in.data, .out = out.data, .count = in.count}, stream);
+}
+
+void Communicator::Impl::all_reduce_nothing(Buffer out, ReduceOp op, Stream stream) {
+  check_type(out.type);
+  check_operation(op);
+  check_count(out.count, out.count, "out", "");
+  check(out);
+  start({.count = out.count, .type = out.type, .op = op}, {.in = out.data, .out = out.data, .count = out.count, .absent = true}, stream);
 }
 
 void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream) {

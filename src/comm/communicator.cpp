@@ -40,6 +40,10 @@ int Communicator::device() const { return impl_->device; }
 Backend Communicator::backend() const { return impl_->backend; }
 
 void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce(in, out, op, stream); }
+void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream) {
+  impl_->all_reduce_carried(in, out, op, carried, stream);
+}
+void Communicator::all_reduce_nothing(Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce_nothing(out, op, stream); }
 
 void Communicator::reduce_scatter(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
   impl_->reduce_scatter(in, out, equal_blocks(size(), out.count), op, stream);

@@ -63,6 +63,8 @@ class Communicator::Impl {
   Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend);
 
   void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream);
+  void all_reduce_carried(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream);
+  void all_reduce_nothing(Buffer out, ReduceOp op, Stream stream);
   void reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream);
   void all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream);
   void broadcast(ConstBuffer in, Buffer out, int root, Stream stream);

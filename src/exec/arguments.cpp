@@ -34,6 +34,7 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
   hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
   hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
+  hash.mix(call.carried);
   if (is_cut_by_part(call.collective))
     for (int rank = 0; rank < ranks; ++rank) hash.mix(call.parts[static_cast<std::size_t>(rank)].in_count);
   return hash.low();
@@ -142,6 +143,7 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
   fill_call(program_, call, plan, program, longest_region(call, program));
   fill_regions(call, plan, program);
   fill_pairs(call);
+  program_.carried = call.carried;
   return program_;
 }
 

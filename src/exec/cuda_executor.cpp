@@ -5,6 +5,8 @@
 #include "base/require.hpp"
 #include "exec/arguments.hpp"
 #include "exec/executor.hpp"
+#include "exec/identity.hpp"
+#include "kernels/local.hpp"
 
 namespace collectives {
 namespace {
@@ -39,6 +41,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_sentinel();
     kernels::preload_flagged();
     kernels::preload_direct(context_.ranks);
+    kernels::preload_local();
     eager_.event = make_event();
     captured_.event = make_event();
     messages_ = make_stream();
@@ -74,6 +77,10 @@ class CudaExecutor final : public Executor {
     LastCall& last = capture != 0 ? captured_ : eager_;
     // What was enqueued in another capture, or outside of any, is ordered by the stream that replays the graph.
     if (last.recorded && last.stream != stream && last.capture == capture) cuda_check(cudaStreamWaitEvent(stream, last.event.get(), 0));
+    if (call.absent) {
+      const ElementBits element = identity_of(call.type, call.carried, call.op);
+      kernels::launch_local_fill(call.out, call.count, element.bits, element.size, stream);
+    }
     launch(call, plan, program, stream);
     cuda_check(cudaEventRecord(last.event.get(), stream));
     last.stream = stream;

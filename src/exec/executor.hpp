@@ -27,8 +27,10 @@ struct Call {
   const void* in = nullptr;
   void* out = nullptr;
   std::size_t count = 0;
-  DataType type = DataType::float32;
+  DataType type = DataType::float32;  ///< what travels
   ReduceOp op = ReduceOp::sum;
+  bool carried = false;  ///< the buffers hold float32, whatever travels
+  bool absent = false;   ///< this rank has no operand: `out` is the input, and filled with what the operation leaves as it is
   Collective collective = Collective::all_reduce;
   int root = 0;
   /// Rank r's block, as long here as there; in an all-to-all and an exchange, what goes to rank r and what comes from it.

@@ -9,6 +9,7 @@
 #include "exec/arguments.hpp"
 #include "exec/executor.hpp"
 #include "exec/host_program.hpp"
+#include "exec/identity.hpp"
 
 namespace collectives {
 namespace {
@@ -73,11 +74,17 @@ class HostExecutor final : public Executor {
       running_ = true;
       lock.unlock();
       // A dead rank's remaining calls are dropped: their outputs stay as they are.
-      if (!fault(false)) run_on_host(arguments_.program(next.call, next.plan, *next.program), next.call.type, next.plan.wire, [this] { relieve(); });
+      if (!fault(false)) run(next);
       lock.lock();
       running_ = false;
       changed_.notify_all();
     }
+  }
+
+  void run(const Queued& next) {
+    const Call& call = next.call;
+    if (call.absent) fill_elements(call.out, call.count, identity_of(call.type, call.carried, call.op));
+    run_on_host(arguments_.program(call, next.plan, *next.program), call.type, next.plan.wire, [this] { relieve(); });
   }
 
   /// Between tries: lets another rank's thread run, and looks after the peers every few milliseconds.

@@ -26,6 +26,12 @@ void run(const kernels::ProgramArgs& args, const std::function<void()>& relieve)
   kernels::Walk<T, kernels::AnyOp, W<T>, HostGroup, HostRelief>(args, kernels::AnyOp{args.op}, HostGroup{}, HostRelief{&relieve}).run();
 }
 
+template <template <typename> typename W>
+void run_carried(const kernels::ProgramArgs& args, DataType type, const std::function<void()>& relieve) {
+  if (type == DataType::float16) return run<kernels::Carried<kernels::Half>, W>(args, relieve);
+  run<kernels::Carried<kernels::BFloat16>, W>(args, relieve);
+}
+
 void run_flagged(const kernels::ProgramArgs& args, DataType type, const std::function<void()>& relieve) {
   using kernels::FlaggedWire;
   switch (type) {
@@ -39,6 +45,8 @@ void run_flagged(const kernels::ProgramArgs& args, DataType type, const std::fun
     case DataType::uint32: return run<std::uint32_t, FlaggedWire>(args, relieve);
     case DataType::int64: return run<std::int64_t, FlaggedWire>(args, relieve);
     case DataType::uint64: return run<std::uint64_t, FlaggedWire>(args, relieve);
+    case DataType::float8_e4m3: return run<kernels::Float8E4M3, FlaggedWire>(args, relieve);
+    case DataType::float8_e5m2: return run<kernels::Float8E5M2, FlaggedWire>(args, relieve);
   }
   ensure(false, "an unknown type passed the checks");
 }
@@ -46,6 +54,7 @@ void run_flagged(const kernels::ProgramArgs& args, DataType type, const std::fun
 }  // namespace
 
 void run_on_host(const kernels::ProgramArgs& args, DataType type, Wire wire, const std::function<void()>& relieve) {
+  if (args.carried) return wire == Wire::flagged ? run_carried<kernels::FlaggedWire>(args, type, relieve) : run_carried<kernels::SentinelWire>(args, type, relieve);
   if (wire == Wire::flagged) return run_flagged(args, type, relieve);
   switch (type) {
     case DataType::float32: return run<float, kernels::SentinelWire>(args, relieve);

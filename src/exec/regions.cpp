@@ -9,7 +9,8 @@ bool is_by_pairs(Collective collective) { return collective == Collective::all_t
 
 /// A chunk of one message.
 kernels::Region slice_of(const Call& call, const Program& program, int chunk) {
-  const std::size_t packs = packs_of(call.count, call.type), size = size_of(call.type), elements = sizeof(Pack) / size;
+  const std::size_t packs = packs_of(call.count, call.type), elements = sizeof(Pack) / size_of(call.type);
+  const std::size_t size = call.carried ? sizeof(float) : size_of(call.type);
   const std::size_t begin = std::min(chunk_begin(program, packs, chunk) * elements, call.count);
   const std::size_t end = std::min(chunk_begin(program, packs, chunk + 1) * elements, call.count);
   kernels::Region region{};

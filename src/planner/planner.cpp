@@ -109,7 +109,12 @@ const Routine& Planner::select(std::size_t bytes) const {
 
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
-  return all_reduce(request.count, request.type, request.op);
+  Plan plan = all_reduce(request.count, request.type, request.op);
+  if (request.carried && plan.direct) {
+    plan = {.choice = plan.choice, .bytes = plan.bytes, .predicted_us = plan.predicted_us};
+    shape_plan(plan, routine(plan.choice), fabric_, options_, {request.type, request.op, true});
+  }
+  return plan;
 }
 
 PlanReport Planner::explain(const PlanRequest& request) const {

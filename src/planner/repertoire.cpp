@@ -83,7 +83,7 @@ Plan Repertoire::plan(const PlanRequest& request) const {
   // Bits that are only moved must arrive as they are: no word of them may stand for "empty".
   if (!reduces(request.collective)) options.wire = Wire::flagged;
   if (!sized) options.max_blocks = options.max_blocks > 0 ? std::min(options.max_blocks, exchange_blocks) : exchange_blocks;
-  shape_plan(plan, chosen, fabric_, options, {request.type, request.op, request.collective});
+  shape_plan(plan, chosen, fabric_, options, {request.type, request.op, true});
   plan.bytes = message_bytes(request, fabric_.ranks);
   return plan;
 }

@@ -61,7 +61,7 @@ void fit_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot
 
 bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
   return fabric.backend == Backend::cuda && is_direct(plan.choice.algorithm) && plan.wire == Wire::sentinel && operation.op == ReduceOp::sum && fabric.ranks <= 8 &&
-         operation.collective == Collective::all_reduce;
+         !operation.general;
 }
 
 /// `share` packs in as few tiles as `largest` allows, of about equal size. Whole warps: a row that begins amid a line of the

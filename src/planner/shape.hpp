@@ -10,7 +10,7 @@ namespace collectives {
 struct Operation {
   DataType type;
   ReduceOp op;
-  Collective collective = Collective::all_reduce;
+  bool general = false;  ///< only the general kernels can
 };
 
 /// How a routine is laid over threads and slots for one message: fills everything of `plan` but its choice, bytes and time.
