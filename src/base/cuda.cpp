@@ -51,7 +51,12 @@ std::string why_no_cuda() {
   const auto result = cudaGetDeviceCount(&count);
   if (result == cudaSuccess) return count == 0 ? "CUDA sees no device" : "";
   (void)cudaGetLastError();
-  return fmt::format("{}: {}", cudaGetErrorName(result), cudaGetErrorString(result));
+  std::string words = fmt::format("{}: {}", cudaGetErrorName(result), cudaGetErrorString(result));
+  int driver = 0, runtime = 0;
+  if (result != cudaErrorInsufficientDriver || cudaDriverGetVersion(&driver) != cudaSuccess || cudaRuntimeGetVersion(&runtime) != cudaSuccess) return words;
+  if (driver == 0) return words + " (no NVIDIA driver is installed)";
+  const auto version = [](int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); };
+  return words + fmt::format(" (the driver is for CUDA {} at most, this library is built with {}: install a newer driver)", version(driver), version(runtime));
 }
 
 DeviceScope::DeviceScope(int device) : device_(device) {
