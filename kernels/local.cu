@@ -36,7 +36,7 @@ void launch_local_fill(void* out, std::size_t count, std::uint64_t bits, int siz
 
 void preload_local() {
   for (const int size : {1, 2, 4, 8})
-    with_word(size, []<typename Word>() {
+    with_word(size, [&]<typename Word>() {
       cudaFuncAttributes attributes{};
       cuda_check(cudaFuncGetAttributes(&attributes, local_fill<Word>));
     });

@@ -30,12 +30,20 @@ COLLECTIVES_COLD void store_by_element(void* buffer, std::uint64_t count, std::u
     if (p * elements + i < count) to[i] = value.element[i];
 }
 
-/// Floats that travel as T.
+/// Floats that travel as T: two packs of them are one of T's.
 template <typename T>
-COLLECTIVES_HOST_DEVICE Pack load_carried(const void* buffer, std::uint64_t count, std::uint64_t p) {
+COLLECTIVES_HOST_DEVICE Pack load_carried(const void* buffer, std::uint64_t count, bool aligned, std::uint64_t p) {
   constexpr int elements = elements_per_pack<T>;
   const float* from = static_cast<const float*>(buffer) + p * elements;
   Elements<T> value{};
+  if (aligned && (p + 1) * elements <= count) {
+    Elements<float> half[2];
+    half[0].pack = reinterpret_cast<const Pack*>(from)[0];
+    half[1].pack = reinterpret_cast<const Pack*>(from)[1];
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < elements; ++i) value.element[i] = Element<T>::narrow(half[i / 4].element[i % 4]);
+    return value.pack;
+  }
   COLLECTIVES_UNROLL
   for (int i = 0; i < elements; ++i)
     if (p * elements + i < count) value.element[i] = Element<T>::narrow(from[i]);
@@ -43,11 +51,19 @@ COLLECTIVES_HOST_DEVICE Pack load_carried(const void* buffer, std::uint64_t coun
 }
 
 template <typename T>
-COLLECTIVES_HOST_DEVICE void store_carried(void* buffer, std::uint64_t count, std::uint64_t p, const Pack& pack) {
+COLLECTIVES_HOST_DEVICE void store_carried(void* buffer, std::uint64_t count, bool aligned, std::uint64_t p, const Pack& pack) {
   constexpr int elements = elements_per_pack<T>;
   float* to = static_cast<float*>(buffer) + p * elements;
   Elements<T> value;
   value.pack = pack;
+  if (aligned && (p + 1) * elements <= count) {
+    Elements<float> half[2];
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < elements; ++i) half[i / 4].element[i % 4] = Element<T>::widen(value.element[i]);
+    reinterpret_cast<Pack*>(to)[0] = half[0].pack;
+    reinterpret_cast<Pack*>(to)[1] = half[1].pack;
+    return;
+  }
   COLLECTIVES_UNROLL
   for (int i = 0; i < elements; ++i)
     if (p * elements + i < count) to[i] = Element<T>::widen(value.element[i]);
@@ -56,7 +72,7 @@ COLLECTIVES_HOST_DEVICE void store_carried(void* buffer, std::uint64_t count, st
 /// Pack p of `count` elements; what lies beyond the last one reads as zeros and is not written.
 template <typename T>
 COLLECTIVES_HOST_DEVICE Pack load_pack(const void* buffer, std::uint64_t count, bool aligned, std::uint64_t p) {
-  if constexpr (is_carried<T>) return load_carried<T>(buffer, count, p);
+  if constexpr (is_carried<T>) return load_carried<T>(buffer, count, aligned, p);
   if (aligned && (p + 1) * elements_per_pack<T> <= count) return static_cast<const Pack*>(buffer)[p];
   return load_by_element<T>(buffer, count, p);
 }
@@ -64,7 +80,7 @@ COLLECTIVES_HOST_DEVICE Pack load_pack(const void* buffer, std::uint64_t count, 
 template <typename T>
 COLLECTIVES_HOST_DEVICE void store_pack(void* buffer, std::uint64_t count, bool aligned, std::uint64_t p, const Pack& pack) {
   if constexpr (is_carried<T>) {
-    store_carried<T>(buffer, count, p, pack);
+    store_carried<T>(buffer, count, aligned, p, pack);
   } else if (aligned && (p + 1) * elements_per_pack<T> <= count) {
     static_cast<Pack*>(buffer)[p] = pack;
   } else {

@@ -325,7 +325,7 @@ std::vector<Refused> refused_calls(std::byte* a, std::byte* b) {
           {"half at an odd address", {a + 1, 10, DataType::float16}, {b, 10, DataType::float16}, sum, "aligned to the 2 bytes of a half"},
           {"output in the input", {a, 10, f}, {a + 4, 10, f}, sum, "in and out overlap"},
           {"input in the output", {a + 36, 10, f}, {a, 10, f}, sum, "in and out overlap"},
-          {"unknown type", {a, 10, no_type}, {b, 10, no_type}, sum, "type 10 is unknown"},
+          {"unknown type", {a, 10, no_type}, {b, 10, no_type}, sum, "type 12 is unknown"},
           {"a type of other libraries", {a, 10, fp8}, {b, 10, fp8}, sum, "type 200 is unknown"},
           {"unknown operation", {a, 10, f}, {b, 10, f}, static_cast<ReduceOp>(reduce_op_count), "operation 5 is unknown"},
           {"unequal counts", {a, 10, f}, {b, 11, f}, sum, "out has 11 elements: expected 10"},

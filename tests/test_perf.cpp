@@ -236,12 +236,12 @@ TEST_CASE("the command line is nccl-tests'", "[perf]") {
   CHECK(*s.library.wire == collectives::Wire::flagged);
   CHECK((s.library.invariant && s.library.max_blocks == 16));
   CHECK(s.compare == std::vector<std::string>{"nccl", "nccl-symmetric"});
-  CHECK(settings_of({"-d", "all", "-o", "all"}).types.size() == 10);
+  CHECK(settings_of({"-d", "all", "-o", "all"}).types.size() == static_cast<std::size_t>(collectives::data_type_count));
   CHECK(repetitions(settings_of({"-G", "1"})) == 10);
 }
 
 TEST_CASE("what cannot be meant is refused", "[perf]") {
-  CHECK_THROWS_WITH(settings_of({"-d", "f8e4m3"}), ContainsSubstring("unknown datatype") && ContainsSubstring("bfloat16"));
+  CHECK_THROWS_WITH(settings_of({"-d", "f8e3m4"}), ContainsSubstring("unknown datatype") && ContainsSubstring("bfloat16"));
   CHECK_THROWS_WITH(settings_of({"-o", "mulsum"}), ContainsSubstring("unknown op"));
   CHECK_THROWS_AS(settings_of({"-b", "2M", "-e", "1M"}), Error);
   CHECK_THROWS_AS(settings_of({"-b", "1", "-e", "2", "-i", "0"}), Error);
