@@ -19,10 +19,10 @@ template <typename T, typename Op, typename Wire, typename Group, typename Relie
 class Walk {
  public:
   COLLECTIVES_HOST_DEVICE Walk(const ProgramArgs& args, Op op, Group group, Relief relief)
-      : args_(args), op_(op), group_(group), watch_(args, args.pools, relief) {}
+      : args_(args), op_(op), group_(group), watch_(args, args.common, relief) {}
 
   COLLECTIVES_HOST_DEVICE void run() {
-    Control& mine = watch_.control(args_.rank);
+    Control& mine = *reinterpret_cast<Control*>(args_.pools[args_.rank] + Layout::control);  // its words for this rank alone
     const Mark next = observe_relaxed(&mine.next);
     watch_.begin(static_cast<Epoch>(next >> 32));
     const bool herald = group_.block() == 0;
@@ -94,7 +94,7 @@ class Walk {
     const int waits = flags + (credits ? step.sends : 0);
     if (waits == 0) return;
     for (int w = group_.thread(); w < waits; w += group_.threads()) {
-      const Mark* word = w < flags ? flag(args_.rank, receives[w].lane) : credit(args_.rank, sends[w - flags].credit);
+      const Mark* word = w < flags ? flag(here(receives[w]), receives[w].lane) : credit(here(sends[w - flags]), sends[w - flags].credit);
       const Mark target = mark(watch_.epoch(), w < flags ? t + 1 : t - args_.stages + 1);
       while (!reached(observe(word), target) && watch_.keep_waiting()) {
       }
@@ -111,12 +111,12 @@ class Walk {
       const Mark value = mark(watch_.epoch(), t + 1);
       if constexpr (Wire::flagged) {
         if (s < flags) {
-          Wire::publish(flag(sends[s].peer, sends[s].lane), value);
+          Wire::publish(flag(there(sends[s]), sends[s].lane), value);
           continue;
         }
       }
       const EdgeArgs& from = receives[s - flags];
-      signal(credit(from.peer, from.credit), value);
+      signal(credit(there(from), from.credit), value);
     }
   }
 
@@ -130,10 +130,10 @@ class Walk {
       for (int u = 0; u < unroll; ++u)
         if (base + u * stride < tile.packs) pack[u] = own(step, region, tile.first + base + u * stride);
       for (int e = 0; e < step.sends; ++e) {
-        Pack* there = slot(sends[e].peer, sends[e].lane, t);
+        Pack* to = slot(there(sends[e]), sends[e].lane, t);
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
-          if (base + u * stride < tile.packs) Wire::store(there + base + u * stride, pack[u]);
+          if (base + u * stride < tile.packs) Wire::store(to + base + u * stride, pack[u]);
       }
       if (step.store) {
         COLLECTIVES_UNROLL
@@ -147,20 +147,20 @@ class Walk {
   COLLECTIVES_HOST_DEVICE void pass_on(const StepArgs& step, const Region& region, const EdgeArgs& from, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
     constexpr int unroll = 4;
     const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
-    Pack* here = slot(args_.rank, from.lane, t);
+    Pack* arrivals = slot(here(from), from.lane, t);
     for (std::uint32_t base = group_.thread(); base < tile.packs; base += stride * unroll) {
       Pack pack[unroll];
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
-        if (base + u * stride < tile.packs) pack[u] = Wire::load(here + base + u * stride);
+        if (base + u * stride < tile.packs) pack[u] = Wire::load(arrivals + base + u * stride);
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u) {
         const std::uint32_t p = base + u * stride;
         if (p >= tile.packs) break;
-        while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(here + p);
-        Wire::clear(here + p);
+        while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(arrivals + p);
+        Wire::clear(arrivals + p);
         if (step.store) keep(region, tile.first + p, pack[u]);
-        for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, pack[u]);
+        for (int e = 0; e < step.sends; ++e) Wire::store(slot(there(sends[e]), sends[e].lane, t) + p, pack[u]);
       }
     }
   }
@@ -185,32 +185,32 @@ class Walk {
         }
       }
       const Pack result = Wire::sanitize(round<T>(sum, step.complete ? args_.divisor : 1));
-      for (int e = 0; e < step.sends; ++e) Wire::store(slot(sends[e].peer, sends[e].lane, t) + p, result);
+      for (int e = 0; e < step.sends; ++e) Wire::store(slot(there(sends[e]), sends[e].lane, t) + p, result);
       if (step.store) keep(region, tile.first + p, result);
     }
   }
 
   /// Up to `width` slots at once, each read until it is full, then emptied.
   COLLECTIVES_HOST_DEVICE void poll(const EdgeArgs* receives, int count, std::uint32_t p, std::uint32_t t, Pack (&pack)[width]) {
-    const Pack* here[width];
+    const Pack* at[width];
     COLLECTIVES_UNROLL
     for (int w = 0; w < width; ++w) {
-      here[w] = w < count ? slot(args_.rank, receives[w].lane, t) + p : nullptr;
-      if (w < count) pack[w] = Wire::load(here[w]);
+      at[w] = w < count ? slot(here(receives[w]), receives[w].lane, t) + p : nullptr;
+      if (w < count) pack[w] = Wire::load(at[w]);
     }
     for (bool all = false; !all;) {
       all = true;
       COLLECTIVES_UNROLL
       for (int w = 0; w < width; ++w)
         if (w < count && !Wire::arrived(pack[w])) {
-          pack[w] = Wire::load(here[w]);
+          pack[w] = Wire::load(at[w]);
           all = false;
         }
       if (!all && !watch_.keep_waiting()) break;
     }
     COLLECTIVES_UNROLL
     for (int w = 0; w < width; ++w)
-      if (w < count) Wire::clear(const_cast<Pack*>(here[w]));
+      if (w < count) Wire::clear(const_cast<Pack*>(at[w]));
   }
 
   COLLECTIVES_HOST_DEVICE void take(Accumulators<T>& sum, const Pack& pack, bool& first) const {
@@ -223,15 +223,19 @@ class Walk {
     }
   }
 
-  COLLECTIVES_HOST_DEVICE Pack* slot(int rank, int lane, std::uint32_t t) const {
+  /// The memory in which this rank hears from an edge's peer, and that in which the peer hears from it.
+  COLLECTIVES_HOST_DEVICE std::byte* here(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[args_.rank]; }
+  COLLECTIVES_HOST_DEVICE std::byte* there(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[edge.peer]; }
+
+  COLLECTIVES_HOST_DEVICE Pack* slot(std::byte* pool, int lane, std::uint32_t t) const {
     const std::size_t index = (static_cast<std::size_t>(lane) * group_.blocks() + group_.block()) * args_.stages + t % args_.stages;
-    std::byte* half = args_.pools[rank] + args_.layout.half(Wire::flagged, watch_.epoch());
+    std::byte* half = pool + args_.layout.half(Wire::flagged, watch_.epoch());
     return reinterpret_cast<Pack*>(half) + index * args_.tile_packs;
   }
-  COLLECTIVES_HOST_DEVICE Mark* flag(int rank, int lane) const { return mark_at(rank, Layout::flags, lane); }
-  COLLECTIVES_HOST_DEVICE Mark* credit(int rank, int lane) const { return mark_at(rank, Layout::credits, lane); }
-  COLLECTIVES_HOST_DEVICE Mark* mark_at(int rank, std::size_t offset, int lane) const {
-    return reinterpret_cast<Mark*>(args_.pools[rank] + offset) + lane * max_blocks + group_.block();
+  COLLECTIVES_HOST_DEVICE Mark* flag(std::byte* pool, int lane) const { return mark_at(pool + Layout::flags, lane); }
+  COLLECTIVES_HOST_DEVICE Mark* credit(std::byte* pool, int lane) const { return mark_at(pool + Layout::credits, lane); }
+  COLLECTIVES_HOST_DEVICE Mark* mark_at(std::byte* marks, int lane) const {
+    return reinterpret_cast<Mark*>(marks) + lane * max_blocks + group_.block();
   }
 
   /// Blocks share out a region tile by tile; the last tiles may be short or empty.

@@ -219,19 +219,6 @@ TEST_CASE("barrier waits for every rank", "[gpu][barrier]") {
   CHECK_THROWS_WITH(ranks.communicators[0].synchronize(ranks.stream(0)), ContainsSubstring("rank 1 did not come"));
 }
 
-TEST_CASE("without peer access the ranks meet in pinned host memory", "[gpu][pinned]") {
-  ::setenv("COLLECTIVES_P2P", "off", 1);
-  {
-    Ranks ranks(devices_for(3), {}, 4 << 20);
-    for (const std::size_t count : {1u, 1031u, 70'001u, 900'000u})
-      for (const DataType type : {DataType::bfloat16, DataType::int32}) {
-        CAPTURE(count, name_of(type));
-        CHECK(mismatches(ranks, {type, ReduceOp::sum, count, false, 0, count}) == 0);
-      }
-  }
-  ::unsetenv("COLLECTIVES_P2P");
-}
-
 TEST_CASE("counts beyond 2^31 elements", "[gpu][.slow]") {
   const std::size_t count = (std::size_t{1} << 31) + 5;
   std::vector<Communicator> ranks = Communicator::create_local(devices_for(2));

@@ -7,6 +7,7 @@
 
 #include "machines.hpp"
 #include "test.hpp"
+#include "variable.hpp"
 #include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
@@ -143,12 +144,6 @@ Machine detected(const Driver& with, unsigned cuda_gpus = 2, bool access = true)
   CHECK_NOTHROW(validate(machine));
   return machine;
 }
-
-struct Variable {
-  const char* name;
-  Variable(const char* name, const std::string& value) : name(name) { ::setenv(name, value.c_str(), 1); }
-  ~Variable() { ::unsetenv(name); }
-};
 
 }  // namespace
 

@@ -3,16 +3,12 @@
 #include "base/env.hpp"
 #include "base/require.hpp"
 #include "test.hpp"
+#include "variable.hpp"
 
 using namespace collectives;
 
 namespace {
 
-struct Variable {
-  const char* name;
-  Variable(const char* name, const char* value) : name(name) { ::setenv(name, value, 1); }
-  ~Variable() { ::unsetenv(name); }
-};
 
 }  // namespace
 

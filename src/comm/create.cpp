@@ -118,9 +118,10 @@ std::size_t share_of(const std::vector<Introduction>& all) {
   return share;
 }
 
-/// Maps every peer's pool. An empty text, or why it did not work: the ranks must agree before anyone gives up.
-std::string map_peers(World& world, RankContext& context) {
-  Pool& pool = *world.pools[0].pool;
+using Addresses = std::array<std::byte*, max_ranks>;
+
+/// Maps the pools of the peers that are in reach. An empty text, or why it did not work: the ranks must agree before anyone gives up.
+std::string map_peers(World& world, Pool& pool, const RankContext& context, std::uint32_t out_of_reach, Addresses& addresses) {
   const auto tickets = gather_all(*world.mesh, pool.ticket());
   // A pool that needs no descriptor still takes part in the exchange, with any.
   FileDescriptor own = pool.export_descriptor();
@@ -130,34 +131,50 @@ std::string map_peers(World& world, RankContext& context) {
   try {
     for (std::size_t peer = 0; peer < tickets.size(); ++peer) {
       if (static_cast<int>(peer) == context.rank) {
-        context.pools[peer] = pool.base();
-        continue;
+        addresses[peer] = pool.base();
+      } else if ((out_of_reach >> peer & 1u) == 0) {
+        world.mappings.push_back(map_peer(tickets[peer], descriptors[peer], context.device));
+        addresses[peer] = world.mappings.back()->base();
       }
-      world.mappings.push_back(map_peer(tickets[peer], descriptors[peer], context.device));
-      context.pools[peer] = world.mappings.back()->base();
     }
   } catch (const Error& error) {
-    world.mappings.clear();
     return error.what();
   }
   return {};
 }
 
-/// Makes this rank's pool of `kind` and maps the peers'. False, on every rank, if any of them failed.
-bool connect(World& world, RankContext& context, PoolKind kind, const Settings& settings) {
-  world.pools.clear();
-  world.pools.push_back(make_rank_pool(kind, context.device, pool_bound(context.device, settings.options.pool_bytes), context.layout, context.first_epoch));
-  const std::string failure = map_peers(world, context);
+/// Makes this rank's pool of `kind` in `pools` and maps the peers'. False, on every rank, if any of them failed.
+bool connect(World& world, std::vector<RankPool>& pools, const RankContext& context, PoolKind kind, std::uint32_t out_of_reach, const Settings& settings,
+             Addresses& addresses) {
+  const PoolKind own = kind == PoolKind::device ? device_pool_kind(context.device) : kind;
+  pools.push_back(make_rank_pool(own, context.device, pool_bound(context.device, settings.options.pool_bytes), context.layout, context.first_epoch));
+  const std::string failure = map_peers(world, *pools.back().pool, context, out_of_reach, addresses);
   const auto failed = gather_all(*world.mesh, static_cast<std::uint8_t>(!failure.empty()));
-  const bool ok = std::all_of(failed.begin(), failed.end(), [](std::uint8_t f) { return f == 0; });
   if (!failure.empty()) log(LogLevel::warn, "rank {} cannot map its peers' memory: {}", context.rank, failure);
-  if (!ok) world.mappings.clear();
-  return ok;
+  return std::all_of(failed.begin(), failed.end(), [](std::uint8_t f) { return f == 0; });
 }
 
-PoolKind first_kind(const Fabric& fabric, int device) {
-  if (fabric.backend == Backend::host) return PoolKind::host;
-  return fabric.fully_connected() ? device_pool_kind(device) : PoolKind::pinned;
+/// Pools where the ranks meet, in pinned host memory if the devices' cannot be shared after all.
+void meet(World& world, RankContext& context, const MeetingPlaces& places, const Settings& settings) {
+  context.out_of_reach = places.out_of_reach[static_cast<std::size_t>(context.rank)];
+  context.pools_in_device_memory = places.own == PoolKind::device;
+  bool ok = connect(world, world.pools, context, places.own, context.out_of_reach, settings, context.pools);
+  if (ok && places.common) {
+    ok = connect(world, world.common, context, *places.common, 0, settings, context.common);
+    require(ok, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);
+    return;
+  }
+  if (!ok) {
+    require(places.own == PoolKind::device, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);
+    log(LogLevel::warn, "rank {}: falling back to pinned host memory", context.rank);
+    world.mappings.clear();
+    world.pools.clear();
+    context.out_of_reach = 0;
+    context.pools_in_device_memory = false;
+    require(connect(world, world.pools, context, PoolKind::pinned, 0, settings, context.pools),
+            "the ranks can share neither device nor pinned host memory: see the warnings above", ErrorCode::unsupported);
+  }
+  context.common = context.pools;
 }
 
 }  // namespace
@@ -189,14 +206,8 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
                       .layout = layout};
   context.lost_peer = [&mesh] { return mesh.lost_peer(); };
   context.left_peers = [&mesh] { return mesh.left_peers(); };
-  const PoolKind kind = first_kind(fabric, device);
-  if (!connect(*world, context, kind, settings)) {
-    require(kind != PoolKind::pinned && kind != PoolKind::host, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);
-    log(LogLevel::warn, "rank {}: falling back to pinned host memory", rank);
-    require(connect(*world, context, PoolKind::pinned, settings), "the ranks can share neither device nor pinned host memory: see the warnings above", ErrorCode::unsupported);
-  }
+  meet(*world, context, meeting_places(fabric), settings);
   RankPool& pool = world->pools[0];
-  context.pools_in_device_memory = is_device_memory(pool.pool->ticket().kind);
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
   // Nobody calls before every pool is ready and every kernel is loaded.
   mesh.barrier();

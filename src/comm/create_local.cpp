@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/log.hpp"
 #include "base/require.hpp"
 #include "comm/impl.hpp"
 
@@ -24,17 +23,28 @@ std::vector<RankPool> make_pools(PoolKind kind, const std::vector<int>& devices,
     const PoolKind own = kind == PoolKind::device ? device_pool_kind(device) : kind;
     pools.push_back(make_rank_pool(own, device, pool_bound(device, settings.options.pool_bytes), layout, settings.options.first_epoch));
   }
-  if (kind == PoolKind::device)
-    for (const RankPool& pool : pools)
-      for (const int device : devices) pool.pool->grant(device);
   return pools;
 }
 
-PoolKind pool_kind_for(const Fabric& fabric) {
-  if (fabric.backend == Backend::host) return PoolKind::host;
-  if (fabric.fully_connected()) return PoolKind::device;
-  log(LogLevel::info, "not every pair of GPUs has peer access: the ranks meet in pinned host memory");
-  return PoolKind::pinned;
+bool reaches(const MeetingPlaces& places, std::size_t rank, std::size_t peer) { return (places.out_of_reach[rank] >> peer & 1u) == 0; }
+
+/// Lets every rank's device reach the pools of the ranks in its reach.
+void grant_access(const World& world, const MeetingPlaces& places, const std::vector<int>& devices) {
+  if (places.own != PoolKind::device) return;
+  for (std::size_t rank = 0; rank < devices.size(); ++rank)
+    for (std::size_t peer = 0; peer < devices.size(); ++peer)
+      if (reaches(places, rank, peer)) world.pools[rank].pool->grant(devices[peer]);
+}
+
+void set_addresses(RankContext& context, const World& world, const MeetingPlaces& places) {
+  const auto own = static_cast<std::size_t>(context.rank);
+  context.out_of_reach = places.out_of_reach[own];
+  context.pools_in_device_memory = is_device_memory(places.own);
+  const auto& common = places.common ? world.common : world.pools;
+  for (std::size_t peer = 0; peer < world.pools.size(); ++peer) {
+    context.pools[peer] = reaches(places, own, peer) ? world.pools[peer].pool->base() : nullptr;
+    context.common[peer] = common[peer].pool->base();
+  }
 }
 
 }  // namespace
@@ -58,7 +68,10 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
 
   auto world = std::make_shared<World>();
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
-  world->pools = make_pools(pool_kind_for(fabric), places, settings, layout);
+  const MeetingPlaces meeting = meeting_places(fabric);
+  world->pools = make_pools(meeting.own, places, settings, layout);
+  if (meeting.common) world->common = make_pools(*meeting.common, places, settings, layout);
+  grant_access(*world, meeting, places);
 
   std::vector<Communicator> communicators;
   for (int rank = 0; rank < ranks; ++rank) {
@@ -68,8 +81,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
                         .first_epoch = options.first_epoch,
                         .layout = layout};
-    context.pools_in_device_memory = is_device_memory(world->pools[0].pool->ticket().kind);
-    for (std::size_t peer = 0; peer < world->pools.size(); ++peer) context.pools[peer] = world->pools[peer].pool->base();
+    set_addresses(context, *world, meeting);
     communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend)));
   }
   return communicators;

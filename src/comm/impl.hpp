@@ -2,6 +2,7 @@
 
 #include <collectives/communicator.hpp>
 #include <memory>
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -42,6 +43,15 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
 /// The ranks' machine with what COLLECTIVES_P2P refuses taken out. `devices` are CUDA ordinals.
 Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings);
 
+/// Where ranks meet: in each other's pools, which lie in device memory, in host memory that all of them reach, or in both where some pairs
+/// reach each other and some do not.
+struct MeetingPlaces {
+  PoolKind own = PoolKind::host;
+  std::optional<PoolKind> common;                        ///< of a second pool a rank, if there are both
+  std::array<std::uint32_t, max_ranks> out_of_reach{};  ///< of each rank: those it meets in common memory alone, a bit each
+};
+MeetingPlaces meeting_places(const Fabric& fabric);
+
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout);
 
 /// What the ranks of one process share, alive until the last of them is gone: a rank may end while a peer still writes to it.
@@ -53,7 +63,8 @@ struct World {
   }
 
   std::shared_ptr<const Planner> planner;
-  std::vector<RankPool> pools;  ///< of the ranks in this process
+  std::vector<RankPool> pools;   ///< of the ranks in this process
+  std::vector<RankPool> common;  ///< theirs in host memory, if there are both
   std::optional<Mesh> mesh;     ///< to the ranks in others
   std::vector<std::unique_ptr<PeerMapping>> mappings;
 };

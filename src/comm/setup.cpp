@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/log.hpp"
 #include "base/require.hpp"
 #include "comm/impl.hpp"
 
@@ -105,6 +106,27 @@ Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settin
   fabric.backend = backend;
   apply_peer_policy(fabric, [&](int a, int b) { return settings.p2p.refuses(a, b); });
   return fabric;
+}
+
+MeetingPlaces meeting_places(const Fabric& fabric) {
+  const bool host = fabric.backend == Backend::host;
+  const PoolKind common = host ? PoolKind::host : PoolKind::pinned;
+  MeetingPlaces places{.own = host ? PoolKind::host : PoolKind::device, .common = {}, .out_of_reach = {}};
+  int refused = 0;
+  for (int a = 0; a < fabric.ranks; ++a)
+    for (int b = 0; b < fabric.ranks; ++b) {
+      if (a == b || (fabric.link(a, b).direct && fabric.link(b, a).direct)) continue;
+      places.out_of_reach[static_cast<std::size_t>(a)] |= 1u << b;
+      ++refused;
+    }
+  if (refused == 0) return places;
+  if (refused < fabric.ranks * (fabric.ranks - 1)) {
+    places.common = common;
+    log(LogLevel::info, "{} of {} pairs of ranks have no peer access: they meet in host memory", refused / 2, fabric.ranks * (fabric.ranks - 1) / 2);
+    return places;
+  }
+  if (!host) log(LogLevel::info, "no two GPUs have peer access: the ranks meet in pinned host memory");
+  return {.own = common, .common = {}, .out_of_reach = {}};
 }
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout) {

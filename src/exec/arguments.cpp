@@ -67,7 +67,7 @@ void Arguments::fill_program(const Program& program) {
   const auto copy = [&](const std::vector<Edge>& from) {
     for (const Edge& edge : from) {
       ensure(edges < kernels::max_edges, "a program has more edges than the kernel's arguments");
-      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, 0};
+      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, (context_->out_of_reach >> edge.peer & 1u) != 0};
     }
   };
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
@@ -85,7 +85,8 @@ void Arguments::fill_program(const Program& program) {
   }
   program_.steps = static_cast<std::uint8_t>(program.steps.size());
   program_.max_delay = static_cast<std::uint8_t>(program.max_delay);
-  for (std::size_t rank = 0; rank < context_->pools.size(); ++rank) program_.pools[rank] = context_->pools[rank];
+  std::copy(context_->pools.begin(), context_->pools.end(), program_.pools);
+  std::copy(context_->common.begin(), context_->common.end(), program_.common);
   filled_ = &program;
 }
 
@@ -148,7 +149,7 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
 }
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
-  ensure(context_->ranks <= kernels::max_direct_ranks, "the direct kernels do not serve so many ranks");
+  ensure(context_->ranks <= kernels::max_direct_ranks && context_->out_of_reach == 0, "the direct kernels serve few ranks that all reach each other");
   const auto chunks = static_cast<std::uint32_t>(program.chunks);
   fill_call(direct_, call, plan, program, divide_up(packs_of(call.count, call.type), chunks));
   fill_chunks(call, chunks);

@@ -113,7 +113,7 @@ class CudaExecutor final : public Executor {
     mailbox_->poison = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
     for (int rank = 0; rank < context_.ranks; ++rank) {
       if (rank == context_.rank) continue;
-      auto* control = reinterpret_cast<kernels::Control*>(context_.pools[static_cast<std::size_t>(rank)]);
+      auto* control = reinterpret_cast<kernels::Control*>(context_.common[static_cast<std::size_t>(rank)]);
       cuda_check(cudaMemcpyAsync(&control->poison, &mailbox_->poison, sizeof(Mark), cudaMemcpyDefault, messages_.get()));
     }
   }

@@ -46,7 +46,9 @@ struct RankContext {
   Epoch first_epoch = 0;
   kernels::Layout layout;
   bool pools_in_device_memory = false;
-  std::array<std::byte*, max_ranks> pools{};  ///< as this rank addresses them
+  std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those out of its reach
+  std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach
+  std::uint32_t out_of_reach = 0;              ///< ranks that meet this one in common memory alone, a bit each
   /// A rank whose process has gone without a word, if any; called now and then while waiting, as is the next.
   std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };
   /// The ranks that have left in good order, a bit each: calls that they made can still be finished.

@@ -51,7 +51,7 @@ class HostExecutor final : public Executor {
     const Mark word = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
     for (int rank = 0; rank < context_.ranks; ++rank)
       if (rank != context_.rank)
-        signal_relaxed(&reinterpret_cast<kernels::Control*>(context_.pools[static_cast<std::size_t>(rank)])->poison, word);
+        signal_relaxed(&reinterpret_cast<kernels::Control*>(context_.common[static_cast<std::size_t>(rank)])->poison, word);
   }
 
  protected:

@@ -1,0 +1,81 @@
+#include <numeric>
+
+#include "test.hpp"
+#include "trial.hpp"
+#include "variable.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+using namespace collectives;
+
+namespace {
+
+/// Ranks of which only some reach each other.
+struct Reach {
+  const char* name;
+  int ranks;
+  const char* refused;
+};
+
+std::vector<Reach> reaches() {
+  return {{"two islands of two", 4, "0-2,0-3,1-2,1-3"}, {"a chain", 4, "0-2,0-3,1-3"},         {"a star", 4, "1-2,1-3,2-3"},
+          {"one pair apart", 3, "0-2"},                 {"three and two", 5, "0-3,0-4,1-3,1-4,2-3,2-4"}, {"nobody", 4, "off"}};
+}
+
+std::vector<int> places(int ranks, int devices) {
+  std::vector<int> all;
+  for (int rank = 0; rank < ranks; ++rank) all.push_back(rank % devices);
+  return all;
+}
+
+void try_sizes(Ranks& ranks, std::size_t largest) {
+  std::uint64_t seed = 1;
+  for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{31}, std::size_t{1031}, std::size_t{70'001}, largest})
+    for (const DataType type : {DataType::bfloat16, DataType::int32}) {
+      CAPTURE(count, name_of(type));
+      CHECK(mismatches(ranks, {type, ReduceOp::sum, count, seed % 2 == 0, static_cast<int>(seed % 3), seed}) == 0);
+      ++seed;
+    }
+}
+
+/// The planner's choice, then every algorithm that serves any ranks.
+void try_algorithms(const Reach& reach, const std::vector<int>& devices, Options options, std::size_t largest) {
+  CAPTURE(reach.name);
+  const Variable refused("COLLECTIVES_P2P", reach.refused);
+  std::vector<std::optional<AlgorithmChoice>> choices = {std::nullopt};
+  for (const char* name : {"one_shot", "two_shot", "ring", "kary_tree:3", "balanced_tree"}) choices.emplace_back(parse_algorithm(name));
+  for (const auto& choice : choices) {
+    CAPTURE(choice ? to_string(*choice) : "the planner's choice");
+    options.algorithm = choice;
+    Ranks ranks(devices, options, largest * 4 + 64);
+    try_sizes(ranks, largest);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ranks of which only some reach each other get exact results, on host threads", "[comm][host][reach]") {
+  const Reach reach = GENERATE(from_range(reaches()));
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  CAPTURE(name_of(wire));
+  Options options;
+  options.backend = Backend::host;
+  options.wire = wire;
+  options.pool_bytes = static_cast<std::size_t>(reach.ranks) * (3u << 19);  // slots of 256 KB: the largest message needs credits
+  std::vector<int> devices(static_cast<std::size_t>(reach.ranks));
+  std::iota(devices.begin(), devices.end(), 0);
+  try_algorithms(reach, devices, options, 300'000);
+}
+
+#if COLLECTIVES_HAS_CUDA
+
+TEST_CASE("ranks of which only some reach each other get exact results, on GPUs", "[gpu][reach]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const Reach reach = GENERATE(from_range(reaches()));
+  try_algorithms(reach, places(reach.ranks, gpus), {}, 3'000'000);
+}
+
+#endif
