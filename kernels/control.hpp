@@ -24,13 +24,19 @@ struct Control {
 /// Where things are in every pool of a communicator, in bytes from its base. The same on all ranks.
 struct Layout {
   static constexpr std::size_t control = 0;
-  static constexpr std::size_t flags = 4096;  ///< Mark[max_lanes][max_blocks], written by senders
-  static constexpr std::size_t credits = flags + sizeof(Mark) * max_lanes * max_blocks;  ///< the same, written by receivers
-  static constexpr std::size_t slots = credits + sizeof(Mark) * max_lanes * max_blocks;
+  static constexpr std::size_t flags = 4096;  ///< Mark[epoch & 1][max_lanes][max_blocks], written by senders
+  static constexpr std::size_t credits = flags + 2 * sizeof(Mark) * max_lanes * max_blocks;  ///< the same, written by receivers
+  static constexpr std::size_t slots = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;
   static_assert(sizeof(Control) <= flags && slots % 256 == 0);
 
   std::size_t sentinel_bytes = 0;  ///< of one half of the slots for sentinels
   std::size_t flagged_bytes = 0;   ///< of one half of the slots for flagged packs
+
+  /// A lane's flag or credit for one block. Halves alternate as those of the slots do: in the next call, which may be another
+  /// program, the word of this lane may have another writer, and he may be there before this call's.
+  static COLLECTIVES_HOST_DEVICE constexpr std::size_t mark_index(Epoch epoch, int lane, int block) {
+    return (static_cast<std::size_t>(epoch & 1u) * max_lanes + static_cast<std::size_t>(lane)) * max_blocks + static_cast<std::size_t>(block);
+  }
 
   /// The two halves for sentinels, which are all ones whenever no pack is under way, then the two for flagged packs. The
   /// wires share no memory: what one leaves behind would look like an arrival to the other.

@@ -235,7 +235,7 @@ class Walk {
   COLLECTIVES_HOST_DEVICE Mark* flag(std::byte* pool, int lane) const { return mark_at(pool + Layout::flags, lane); }
   COLLECTIVES_HOST_DEVICE Mark* credit(std::byte* pool, int lane) const { return mark_at(pool + Layout::credits, lane); }
   COLLECTIVES_HOST_DEVICE Mark* mark_at(std::byte* marks, int lane) const {
-    return reinterpret_cast<Mark*>(marks) + lane * max_blocks + group_.block();
+    return reinterpret_cast<Mark*>(marks) + Layout::mark_index(watch_.epoch(), lane, group_.block());
   }
 
   /// Blocks share out a region tile by tile; the last tiles may be short or empty.
