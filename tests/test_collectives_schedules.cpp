@@ -92,6 +92,26 @@ TEST_CASE("a collective without one of its transfers, or that keeps what is not 
     }
 }
 
+TEST_CASE("any collective may follow any other, and flags that do not alternate are found out", "[planner][verify][collectives]") {
+  const int ranks = GENERATE(2, 3, 5, 8);
+  std::vector<std::vector<Program>> all;
+  for (int collective = 0; collective < collective_count; ++collective)
+    for (const AlgorithmChoice choice : algorithms_of(static_cast<Collective>(collective)))
+      all.push_back(lower(build_schedule(static_cast<Collective>(collective), choice, ranks, has_root(static_cast<Collective>(collective)) ? ranks - 1 : 0)));
+  int found = 0;
+  for (const auto& first : all)
+    for (const auto& second : all)
+      for (const Wire wire : {Wire::flagged, Wire::sentinel}) {
+        VerifyOptions options{.tiles = 3, .stages = 2, .calls = 5};
+        options.wire = wire;
+        CAPTURE(ranks, name_of(wire));
+        CHECK(verify_in_turn({first, second}, options) == "");
+        options.flag_halves = 1;
+        found += !verify_in_turn({first, second}, options).empty();
+      }
+  if (ranks > 2) CHECK(found > 0);
+}
+
 TEST_CASE("a rank that gives nothing is never asked for its input", "[planner][program][collectives]") {
   for (const Collective collective : others)
     for (const AlgorithmChoice choice : algorithms_of(collective))

@@ -64,10 +64,14 @@ Symbol combine(std::span<const Symbol> operands, std::string& fault) {
   return sum;
 }
 
-bool FlagWord::signal(int writer, int value, const Clock& clock) {
-  const bool grows = events_.empty() || events_.back().value < value;
-  if (!grows || (writer_ >= 0 && writer_ != writer)) return false;
+bool FlagWord::signal(int writer, int call, int value, const Clock& clock) {
+  if (!events_.empty()) {
+    const auto before = static_cast<std::size_t>(writer_);
+    if (events_.back().value >= value) return false;
+    if (writer_ != writer && (call_ == call || clock[before] < events_.back().clock[before])) return false;
+  }
   writer_ = writer;
+  call_ = call;
   events_.push_back({value, clock});
   return true;
 }

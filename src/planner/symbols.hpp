@@ -46,11 +46,12 @@ std::uint64_t rank_order(RankMask givers);
 /// symbols of two tags.
 Symbol combine(std::span<const Symbol> operands, std::string& fault);
 
-/// One flag word: who writes it, and what its writer knew at each value.
+/// One flag word: who writes it in a call, and what its writer knew at each value.
 class FlagWord {
  public:
-  /// Returns false if another rank wrote here or the value does not grow: real words would go back.
-  bool signal(int writer, int value, const Clock& clock);
+  /// Returns false if another rank wrote here in this call, or in an earlier one and this writer may not know of it, or if the
+  /// value does not grow: real words would go back.
+  bool signal(int writer, int call, int value, const Clock& clock);
   /// What the writer knew when the word first reached `value`, or null if it has not.
   const Clock* reached(int value) const;
 
@@ -60,6 +61,7 @@ class FlagWord {
     Clock clock;
   };
   int writer_ = -1;
+  int call_ = -1;
   std::vector<Event> events_;
 };
 

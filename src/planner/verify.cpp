@@ -23,22 +23,23 @@ struct Position {
 
 class Run {
  public:
-  Run(const std::vector<Program>& programs, const VerifyOptions& options)
-      : programs_(programs),
+  Run(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options)
+      : turns_(turns),
         options_(options),
-        ranks_(static_cast<int>(programs.size())),
-        lanes_(programs[0].lanes),
-        chunks_(programs[0].chunks) {
+        ranks_(static_cast<int>(turns[0].size())),
+        lanes_(most(&Program::lanes)),
+        credit_words_(most(&Program::credits)),
+        chunks_(most(&Program::chunks)) {
     const std::size_t cells = at(ranks_ * chunks_ * options.tiles);
     inputs_.resize(cells);
     outputs_.resize(cells);
     stored_.resize(cells, -1);
     unread_.resize(cells, false);
     slots_.resize(at(ranks_ * options.halves * lanes_ * options.stages));
-    data_.resize(at(ranks_ * lanes_));
-    credits_.resize(at(ranks_ * programs[0].credits));
+    data_.resize(at(options.flag_halves * ranks_ * lanes_));
+    credits_.resize(at(options.flag_halves * ranks_ * credit_words_));
     headers_.resize(at(ranks_ * ranks_));
-    orders_.resize(at(chunks_));
+    orders_.resize(turns.size() * at(chunks_));
     positions_.resize(at(ranks_));
     clocks_.resize(at(ranks_));
     for (int rank = 0; rank < ranks_; ++rank) clocks_[at(rank)][at(rank)] = 1;
@@ -56,15 +57,22 @@ class Run {
   }
 
  private:
-  const Program& program(int rank) const { return programs_[at(rank)]; }
+  int most(int Program::*count) const {
+    int most = 0;
+    for (const auto& programs : turns_) most = std::max(most, programs[0].*count);
+    return most;
+  }
+  std::size_t turn(int rank) const { return at(positions_[at(rank)].call) % turns_.size(); }
+  const Program& program(int rank) const { return turns_[turn(rank)][at(rank)]; }
+  int flag_half() const { return call_ % options_.flag_halves; }
   int iterations(int rank) const { return options_.tiles + program(rank).max_delay; }
   bool credited() const { return options_.tiles > options_.stages; }
   int flag_value(int call, int tile) const { return call * (options_.tiles + 1) + tile + 1; }
   bool gives(int rank, int chunk) const { return (program(rank).givers[at(chunk)] >> rank & 1u) != 0; }
   bool takes(int rank, int chunk) const { return (program(rank).takers[at(chunk)] >> rank & 1u) != 0; }
   std::size_t cell(int rank, int chunk, int tile) const { return at((rank * chunks_ + chunk) * options_.tiles + tile); }
-  FlagWord& data(int rank, int lane) { return data_[at(rank * lanes_ + lane)]; }
-  FlagWord& credit(int rank, int credit) { return credits_[at(rank * program(0).credits + credit)]; }
+  FlagWord& data(int rank, int lane) { return data_[at((flag_half() * ranks_ + rank) * lanes_ + lane)]; }
+  FlagWord& credit(int rank, int credit) { return credits_[at((flag_half() * ranks_ + rank) * credit_words_ + credit)]; }
   FlagWord& header(int rank, int peer) { return headers_[at(rank * ranks_ + peer)]; }
   std::vector<Symbol>& outputs() { return options_.in_place ? inputs_ : outputs_; }
   SlotState& slot(int rank, int lane, int tile) {
@@ -116,7 +124,7 @@ class Run {
   }
 
   void begin(int rank) {
-    for (int chunk = 0; chunk < chunks_; ++chunk)
+    for (int chunk = 0; chunk < program(rank).chunks; ++chunk)
       for (int tile = 0; tile < options_.tiles && gives(rank, chunk); ++tile) inputs_[cell(rank, chunk, tile)] = input_of(rank, {call_, chunk, tile});
     for (int peer = 0; peer < ranks_ && options_.headers; ++peer)
       if (peer != rank && !omits(Sync::header_signal, rank, -1, peer)) signal(rank, header(peer, rank), call_ + 1, "a header");
@@ -131,7 +139,7 @@ class Run {
         if (known == nullptr) return false;
         if (pass == 1) join(clocks_[at(rank)], *known);
       }
-    for (int chunk = 0; chunk < chunks_; ++chunk)
+    for (int chunk = 0; chunk < program(rank).chunks; ++chunk)
       for (int tile = 0; tile < options_.tiles; ++tile) {
         if (takes(rank, chunk)) check_output(rank, chunk, tile);
         inputs_[cell(rank, chunk, tile)] = Symbol{};
@@ -152,7 +160,7 @@ class Run {
         return fail(rank, which + fmt::format("holds the input of rank {} {} times", peer, found.counts[at(peer)]));
     // One input alone is an average as it stands.
     if (found.divided != (std::has_single_bit(givers) ? 0 : 1)) return fail(rank, which + fmt::format("was marked complete {} times", found.divided));
-    auto& order = orders_[at(chunk)];
+    auto& order = orders_[turn(rank) * at(chunks_) + at(chunk)];
     if (!order) order = found.order;
     if (*order != found.order) return fail(rank, which + "was combined in another order than elsewhere");
     if (options_.rank_order && found.order != rank_order(givers))
@@ -271,16 +279,17 @@ class Run {
   }
 
   void signal(int rank, FlagWord& word, int value, const char* name) {
-    if (!word.signal(rank, value, clocks_[at(rank)])) fail(rank, fmt::format("signals {} that has another writer or does not grow", name));
+    if (!word.signal(rank, call_, value, clocks_[at(rank)])) fail(rank, fmt::format("signals {} that has another writer or does not grow", name));
   }
 
   // What follows a signal is not part of what it tells.
   void tick(int rank) { ++clocks_[at(rank)][at(rank)]; }
 
-  const std::vector<Program>& programs_;
+  const std::vector<std::vector<Program>>& turns_;
   const VerifyOptions& options_;
   const int ranks_;
   const int lanes_;
+  const int credit_words_;
   const int chunks_;
   std::vector<Symbol> inputs_;
   std::vector<Symbol> outputs_;
@@ -332,15 +341,22 @@ std::string miswired(const std::vector<Program>& programs) {
 
 }  // namespace
 
-std::string verify(const std::vector<Program>& programs, const VerifyOptions& options) {
-  const int ranks = static_cast<int>(programs.size());
+std::string verify(const std::vector<Program>& programs, const VerifyOptions& options) { return verify_in_turn({programs}, options); }
+
+std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options) {
+  const int ranks = turns.empty() ? 0 : static_cast<int>(turns[0].size());
   if (ranks < 2 || ranks > max_ranks) return fmt::format("{} programs, where 2 to {} are expected", ranks, max_ranks);
   if (options.tiles < 1 || options.stages < 1 || options.calls < 1 || options.halves < 1)
     return "tiles, stages, calls and halves are at least 1";
-  for (int rank = 0; rank < ranks; ++rank)
-    if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
-  const std::string fault = Run(programs, options).run();
-  return fault.empty() ? miswired(programs) : fault;
+  for (const auto& programs : turns) {
+    if (programs.size() != turns[0].size()) return "programs for different numbers of ranks";
+    for (int rank = 0; rank < ranks; ++rank)
+      if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
+  }
+  std::string fault = Run(turns, options).run();
+  for (const auto& programs : turns)
+    if (fault.empty()) fault = miswired(programs);
+  return fault;
 }
 
 }  // namespace collectives

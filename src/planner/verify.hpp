@@ -26,6 +26,7 @@ struct VerifyOptions {
   int stages = 2;
   int calls = 4;
   int halves = 2;       ///< slot halves alternated by epoch; 1 is a seeded fault
+  int flag_halves = 2;  ///< the same of flags and credits
   bool headers = true;  ///< false is a seeded fault
   bool in_place = false;
   bool rank_order = false;  ///< also demand that one step combines all inputs, in the order of the ranks
@@ -39,8 +40,11 @@ struct VerifyOptions {
 ///   yet written, and no store is in vain;
 /// - every conflicting pair of accesses to a slot is ordered by happens-before. Flags, credits and headers order (release and
 ///   acquire); a pack of the sentinel wire orders nothing but itself, and emptying a slot is a write;
-/// - nothing deadlocks, no index is out of bounds, a flag word has one writer and only grows, both ends of a lane agree.
+/// - nothing deadlocks, no index is out of bounds, a flag word has one writer a call and only grows, both ends of a lane agree.
 /// One maximal run decides for all interleavings, since counters only grow and waits are thresholds.
 std::string verify(const std::vector<Program>& programs, const VerifyOptions& options = {});
+
+/// The same where the calls take turns: call c runs the programs number c modulo their count.
+std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options = {});
 
 }  // namespace collectives
