@@ -1,6 +1,8 @@
 #pragma once
 
 #include <collectives/topology.hpp>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -19,3 +21,9 @@ inline std::string machine_text(const std::string& name) {
 }
 
 inline collectives::Machine test_machine(const std::string& name) { return collectives::read_machine_file(machine_path(name)); }
+
+/// Where machines as their owners published them lie: outside this project, and not everywhere.
+inline std::filesystem::path corpus_folder() {
+  const char* named = std::getenv("COLLECTIVES_MACHINE_CORPUS");
+  return named ? std::filesystem::path(named) : std::filesystem::path(TEST_PROJECT_DIR) / ".." / "shared" / "topologies";
+}

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <collectives/error.hpp>
 #include <collectives/topology.hpp>
-#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <map>
 #include <regex>
 
+#include "machines.hpp"
 #include "test.hpp"
 #include "topology/graph.hpp"
 
@@ -16,11 +16,6 @@ using namespace collectives;
 namespace fs = std::filesystem;
 
 namespace {
-
-fs::path corpus() {
-  const char* named = std::getenv("COLLECTIVES_MACHINE_CORPUS");
-  return named ? fs::path(named) : fs::path(TEST_PROJECT_DIR) / ".." / "shared" / "topologies";
-}
 
 /// Files that are no description of a machine, or not one that says enough, and a part of why.
 const std::map<std::string, std::string> refusals = {
@@ -88,7 +83,7 @@ struct Corpus {
 
 Corpus read_corpus() {
   Corpus read;
-  for (const auto& entry : fs::recursive_directory_iterator(corpus())) {
+  for (const auto& entry : fs::recursive_directory_iterator(corpus_folder())) {
     const std::string file = entry.path().filename();
     if (!entry.is_regular_file() || file == "README.md" || file == "SOURCES.tsv") continue;
     try {
@@ -102,8 +97,8 @@ Corpus read_corpus() {
 }
 
 bool skipped() {
-  if (fs::is_directory(corpus())) return false;
-  WARN("SKIPPED: no corpus of machines at " << corpus() << "; COLLECTIVES_MACHINE_CORPUS names its folder");
+  if (fs::is_directory(corpus_folder())) return false;
+  WARN("SKIPPED: no corpus of machines at " << corpus_folder() << "; COLLECTIVES_MACHINE_CORPUS names its folder");
   return true;
 }
 
@@ -125,7 +120,7 @@ TEST_CASE("every published description gives a valid machine or an error with li
   }
   for (const auto& [file, reason] : refusals) {
     CAPTURE(file);
-    CHECK((read.refused.contains(file) || !fs::exists(corpus() / "topo_m")));
+    CHECK((read.refused.contains(file) || !fs::exists(corpus_folder() / "topo_m")));
   }
 }
 

@@ -1,5 +1,7 @@
 #include <collectives/error.hpp>
+#include <algorithm>
 #include <random>
+#include <tuple>
 
 #include "machines.hpp"
 #include "test.hpp"
@@ -12,6 +14,28 @@ namespace {
 
 Fabric fabric_of_file(const char* name, const std::vector<int>& devices) { return fabric_of(test_machine(name), devices); }
 
+std::tuple<bool, std::uint32_t, std::uint32_t> figures(const FabricLink& link) { return {link.direct, link.mb_per_s, link.latency_ns}; }
+
+/// The kinds of what a pair's way leads over, in order.
+std::vector<ResourceKind> kinds(const Fabric& fabric, const FabricLink& link) {
+  std::vector<ResourceKind> kinds;
+  for (const std::uint16_t index : link.route) kinds.push_back(fabric.resources[index].kind);
+  return kinds;
+}
+
+/// Two pairs' ways share something.
+bool share(const FabricLink& a, const FabricLink& b) {
+  return std::any_of(a.route.begin(), a.route.end(), [&](std::uint16_t index) { return std::find(b.route.begin(), b.route.end(), index) != b.route.end(); });
+}
+
+std::uint32_t least_on(const Fabric& fabric, const FabricLink& link) {
+  std::uint32_t least = link.mb_per_s;
+  for (const std::uint16_t index : link.route) least = std::min(least, fabric.resources[index].mb_per_s);
+  return least;
+}
+
+using Kinds = std::vector<ResourceKind>;
+
 Peer& entry(Machine& machine, int from, int to) { return const_cast<Peer&>(*machine.peer(from, to)); }
 
 }  // namespace
@@ -21,36 +45,44 @@ TEST_CASE("GPUs behind NVSwitches share a port for all peers", "[topology][fabri
   CHECK(fabric.backend == Backend::cuda);
   CHECK(fabric.ranks == 8);
   CHECK(fabric.fully_connected());
-  CHECK(fabric.link(0, 7) == FabricLink{true, 370'000, 700});
-  CHECK(fabric.link(7, 0) == fabric.link(0, 7));
-  CHECK(fabric.port_mb_per_s == 355'200);
-  CHECK(fabric.launch_ns == 2000);
+  CHECK(figures(fabric.link(0, 7)) == std::tuple(true, 370'000u, 700u));
+  CHECK(figures(fabric.link(7, 0)) == figures(fabric.link(0, 7)));
+  CHECK(kinds(fabric, fabric.link(0, 7)) == Kinds{ResourceKind::port_out, ResourceKind::port_in});
+  CHECK(least_on(fabric, fabric.link(0, 7)) == 355'200);
+  CHECK(share(fabric.link(0, 7), fabric.link(0, 1)));
+  CHECK_FALSE(share(fabric.link(0, 7), fabric.link(1, 0)));
+  CHECK(fabric.launch_ns == 1250);
   CHECK(fabric.ranks_per_device == 1);
   CHECK(fabric.multiprocessors == 132);
   // Two of them have the whole port for one flow.
-  CHECK(fabric_of_file("nvswitch_8x.json", {2, 5}).port_mb_per_s == 370'000);
+  const Fabric pair = fabric_of_file("nvswitch_8x.json", {2, 5});
+  CHECK(least_on(pair, pair.link(0, 1)) == 370'000);
 }
 
 TEST_CASE("a machine's figures beat the priors", "[topology][fabric]") {
   const Fabric fabric = fabric_of_file("pcie_2x.json", {0, 1});
-  CHECK(fabric.link(0, 1) == FabricLink{true, 26'300, 650});
-  CHECK(fabric.port_mb_per_s == 26'300);
+  CHECK(figures(fabric.link(0, 1)) == std::tuple(true, 26'300u, 650u));
+  // Both slots at once give what healthy PCIe gives.
+  CHECK(kinds(fabric, fabric.link(0, 1)) == Kinds{ResourceKind::slot_out, ResourceKind::slot_in});
+  CHECK(least_on(fabric, fabric.link(0, 1)) == 23'802);
 
   Machine machine = test_machine("nvswitch_8x.json");
   entry(machine, 0, 1).gb_per_s = 400;
-  CHECK(fabric_of(machine, std::vector{0, 1}).link(0, 1) == FabricLink{true, 400'000, 700});
-  CHECK(fabric_of(machine, std::vector{0, 1}).link(1, 0) == FabricLink{true, 370'000, 700});
+  CHECK(figures(fabric_of(machine, std::vector{0, 1}).link(0, 1)) == std::tuple(true, 400'000u, 700u));
+  CHECK(figures(fabric_of(machine, std::vector{0, 1}).link(1, 0)) == std::tuple(true, 370'000u, 700u));
 }
 
 TEST_CASE("bridged pairs mix NVLink and the slot", "[topology][fabric]") {
   const Fabric fabric = fabric_of_file("nvlink_pairs_4x.json", {0, 1, 2, 3});
   CHECK(fabric.fully_connected());
-  CHECK(fabric.link(0, 1) == FabricLink{true, 50'500, 700});
-  CHECK(fabric.link(0, 2) == FabricLink{true, 13'000, 1100});
-  // Two of three peers go through one slot and a CPU's root, which share it badly: 3 / (2 / 13 / 0.57).
-  CHECK(fabric.port_mb_per_s == 11'115);
-  // The same two GPUs of a pair alone have their bridge.
-  CHECK(fabric_of_file("nvlink_pairs_4x.json", {3, 2}).port_mb_per_s == 50'500);
+  CHECK(figures(fabric.link(0, 1)) == std::tuple(true, 50'500u, 700u));
+  CHECK(figures(fabric.link(0, 2)) == std::tuple(true, 13'000u, 1100u));
+  CHECK(fabric.link(0, 1).route.empty());
+  CHECK_FALSE(fabric.link(0, 1).root);
+  // Two of three peers go through one slot and a CPU's root.
+  CHECK(fabric.link(0, 2).root);
+  CHECK(share(fabric.link(0, 2), fabric.link(0, 3)));
+  CHECK_FALSE(share(fabric.link(0, 2), fabric.link(1, 3)));
 }
 
 TEST_CASE("a mesh of NVLinks gives each peer its own links", "[topology][fabric]") {
@@ -61,14 +93,21 @@ TEST_CASE("a mesh of NVLinks gives each peer its own links", "[topology][fabric]
   }
   const Fabric fabric = fabric_of(machine, std::vector{0, 1, 2, 3});
   CHECK(fabric.link(0, 3).mb_per_s == 12'600);
-  CHECK(fabric.port_mb_per_s == 3 * 12'600);
+  for (const FabricLink& link : fabric.links) CHECK(link.route.empty());
 }
 
 TEST_CASE("GPUs that do not reach each other get the way through the host", "[topology][fabric]") {
   const Fabric fabric = fabric_of_file("pcie_no_peers_8x.json", {0, 1, 2, 3, 4, 5, 6, 7});
   CHECK_FALSE(fabric.fully_connected());
-  CHECK(fabric.link(0, 1) == FabricLink{false, 19'500, 2000});
-  CHECK(fabric.port_mb_per_s == 19'500);
+  CHECK(figures(fabric.link(0, 1)) == std::tuple(false, 19'500u, 2000u));
+  using enum ResourceKind;
+  CHECK(kinds(fabric, fabric.link(0, 1)) == Kinds{slot_out, root, host_memory, root, slot_in});
+  CHECK(kinds(fabric, fabric.link(0, 4)) == Kinds{slot_out, root, socket, host_memory, root, slot_in});
+  // What goes to one socket meets in its memory, and in the link between sockets if it comes from the other.
+  CHECK(share(fabric.link(0, 1), fabric.link(2, 3)));
+  CHECK_FALSE(share(fabric.link(0, 1), fabric.link(4, 5)));
+  CHECK(share(fabric.link(0, 4), fabric.link(1, 5)));
+  CHECK_FALSE(share(fabric.link(0, 4), fabric.link(5, 1)));
 }
 
 TEST_CASE("a pair is direct only if access is claimed both ways", "[topology][fabric]") {
@@ -84,6 +123,36 @@ TEST_CASE("a pair is direct only if access is claimed both ways", "[topology][fa
   CHECK(fabric.link(0, 1).mb_per_s == 42'000);
 }
 
+TEST_CASE("what was measured without access is the way through host memory", "[topology][fabric]") {
+  Machine machine = test_machine("pcie_no_peers_8x.json");
+  entry(machine, 0, 1).gb_per_s = 8;
+  const Fabric fabric = fabric_of(machine, std::vector{0, 1, 2});
+  CHECK(figures(fabric.link(0, 1)) == std::tuple(false, 8'000u, 2000u));
+  CHECK(figures(fabric.link(1, 0)) == std::tuple(false, 19'500u, 2000u));
+}
+
+TEST_CASE("a machine without links has slots, and one link each way between its sockets", "[topology][fabric]") {
+  Machine machine = test_machine("two_sockets_8x.json");
+  machine.links.clear();
+  const Fabric fabric = fabric_of(machine, std::vector{0, 1, 4, 5});
+  using enum ResourceKind;
+  CHECK(kinds(fabric, fabric.link(0, 1)) == Kinds{slot_out, slot_in});
+  CHECK(kinds(fabric, fabric.link(0, 2)) == Kinds{slot_out, socket, slot_in});
+  CHECK(kinds(fabric, fabric.staged[fabric.index(0, 1)]) == Kinds{slot_out, host_memory, slot_in});
+  CHECK(share(fabric.link(0, 2), fabric.link(1, 3)));
+  CHECK_FALSE(share(fabric.link(0, 2), fabric.link(3, 1)));
+}
+
+TEST_CASE("a switch's uplink is shared by all below it, and by nobody else", "[topology][fabric]") {
+  const Fabric fabric = fabric_of_file("pcie_switches_8x.json", {0, 1, 2, 3, 4, 5, 6, 7});
+  CHECK(kinds(fabric, fabric.link(0, 1)) == Kinds{ResourceKind::slot_out, ResourceKind::slot_in});
+  CHECK(share(fabric.link(0, 4), fabric.link(1, 5)));
+  CHECK_FALSE(share(fabric.link(0, 4), fabric.link(2, 3)));
+  CHECK_FALSE(share(fabric.link(0, 4), fabric.link(5, 1)));
+  for (const Resource& resource : fabric.resources) CHECK_FALSE(to_string(resource).empty());
+  CHECK(to_string(fabric.resources[fabric.link(3, 1).route[0]]) == "rank 3's PCIe slot, outgoing");
+}
+
 TEST_CASE("a pair that the machine does not mention is not direct", "[topology][fabric]") {
   Machine machine = test_machine("pcie_2x.json");
   machine.peers.pop_back();
@@ -94,15 +163,17 @@ TEST_CASE("ranks that share a GPU are direct and share its ports", "[topology][f
   const Fabric same = fabric_of_file("pcie_no_peers_8x.json", {3, 3, 3});
   CHECK(same.fully_connected());
   CHECK(same.ranks_per_device == 3);
-  CHECK(same.link(0, 2) == FabricLink{true, 1'000'000, 700});
-  CHECK(same.port_mb_per_s == 1'000'000);
+  CHECK(figures(same.link(0, 2)) == std::tuple(true, 1'000'000u, 700u));
+  CHECK(share(same.link(0, 1), same.link(2, 1)));
+  CHECK(share(same.link(0, 1), same.link(1, 0)));
 
   const Fabric mixed = fabric_of_file("nvswitch_8x.json", {0, 0, 1, 1});
   CHECK(mixed.ranks_per_device == 2);
-  CHECK(mixed.link(0, 1) == FabricLink{true, 1'000'000, 700});
-  CHECK(mixed.link(1, 2) == FabricLink{true, 370'000, 700});
-  // Two ranks send to two each over one GPU's links: three peers in the time of four flows.
-  CHECK(mixed.port_mb_per_s == 277'500);
+  CHECK(figures(mixed.link(0, 1)) == std::tuple(true, 1'000'000u, 700u));
+  CHECK(figures(mixed.link(1, 2)) == std::tuple(true, 370'000u, 700u));
+  // Two ranks send over one GPU's links.
+  CHECK(share(mixed.link(0, 2), mixed.link(1, 3)));
+  CHECK_FALSE(share(mixed.link(0, 2), mixed.link(2, 0)));
 }
 
 TEST_CASE("the smallest GPU limits and the order of nodes does not matter", "[topology][fabric]") {
@@ -140,9 +211,9 @@ TEST_CASE("figures beyond 32 bits stay within them", "[topology][fabric]") {
   machine.peers[0].latency_us = 1e300;
   machine.peers[1].gb_per_s = 1e-300;
   const Fabric fabric = fabric_of(machine, std::vector{0, 1});
-  CHECK(fabric.link(0, 1) == FabricLink{true, 0xffffffff, 0xffffffff});
+  CHECK(figures(fabric.link(0, 1)) == std::tuple(true, 0xffffffffu, 0xffffffffu));
   CHECK(fabric.link(1, 0).mb_per_s == 1);
-  CHECK(fabric.port_mb_per_s == 1);
+  CHECK(least_on(fabric, fabric.link(1, 0)) == 1);
 }
 
 TEST_CASE("every rank of the host reaches every other", "[topology][fabric]") {
@@ -163,8 +234,11 @@ TEST_CASE("a policy takes refused pairs off the direct paths, both ways, and no 
   apply_peer_policy(fabric, [](int a, int b) { return a == 1 && b == 3; });
   CHECK_FALSE(fabric.link(1, 3).direct);
   CHECK_FALSE(fabric.link(3, 1).direct);
+  CHECK(fabric.link(1, 3) == before.staged[before.index(1, 3)]);
   CHECK(fabric.link(1, 3).mb_per_s < before.link(1, 3).mb_per_s);
   CHECK(fabric.link(1, 3).latency_ns == 2000);
+  using enum ResourceKind;
+  CHECK(kinds(fabric, fabric.link(1, 3)) == Kinds{slot_out, root, host_memory, root, slot_in});
   CHECK(fabric.link(0, 3) == before.link(0, 3));
   CHECK_FALSE(fabric.fully_connected());
 }
@@ -181,9 +255,13 @@ TEST_CASE("the number of NVLinks is read from a path and nothing else", "[topolo
 TEST_CASE("a fabric's bytes are fixed and come back as the same fabric", "[topology][fabric]") {
   for (const Fabric& fabric : {host_fabric(1), host_fabric(16), fabric_of_file("nvlink_pairs_4x.json", {0, 1, 2, 3, 3})})
     CHECK(fabric_from_bytes(to_bytes(fabric)) == fabric);
-  CHECK(to_bytes(host_fabric(1)) == std::vector<std::uint8_t>{'C', 'F', 'B',  1,    2,    0,    0, 0, 1,    0, 0, 0, 0x40, 0x1f,
-                                                              0,   0,   0x20, 0x4e, 0,    0,    1, 0, 0,    0, 0, 0, 0,    0,
-                                                              1,   0,   0,    0,    0x40, 0x1f, 0, 0, 0x2c, 1, 0, 0});
+  const std::vector<std::uint32_t> words = {0x02424643, 2, 1, 20'000, 1, 0,      // mark, host, ranks, launch, ranks a device, multiprocessors
+                                            2, 10, 0, 0, 8000, 11, 0, 0, 8000,  // resources
+                                            1, 8000, 300, 0, 1, 8000, 300, 0};  // a link as used and as staged
+  std::vector<std::uint8_t> bytes;
+  for (const std::uint32_t word : words)
+    for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(word >> shift));
+  CHECK(to_bytes(host_fabric(1)) == bytes);
 }
 
 TEST_CASE("bytes that are no fabric are refused", "[topology][fabric]") {
@@ -197,15 +275,19 @@ TEST_CASE("bytes that are no fabric are refused", "[topology][fabric]") {
   CHECK_THROWS_WITH(fabric_from_bytes(longer), ContainsSubstring("found more"));
 
   const auto [place, value, complaint] = GENERATE(table<std::size_t, int, const char*>({
-      {3, 2, "of this build"},
+      {3, 1, "of this build"},
       {4, 0, "of GPUs or of the host"},
       {4, 3, "of GPUs or of the host"},
       {8, 0, "1 to 16 ranks"},
       {8, 17, "1 to 16 ranks"},
       {11, 0x80, "1 to 16 ranks"},
-      {20, 0, "ranks on a device"},
-      {20, 4, "ranks on a device"},
-      {28, 2, "direct or not"},
+      {16, 0, "ranks on a device"},
+      {16, 4, "ranks on a device"},
+      {28, 12, "kind of resource"},
+      {32, 3, "of the fabric's ranks"},
+      {124, 4, "direct or not"},
+      {153, 1, "at most 64"},
+      {156, 6, "over the fabric's resources"},
   }));
   auto changed = good;
   changed[place] = static_cast<std::uint8_t>(value);

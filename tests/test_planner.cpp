@@ -36,7 +36,7 @@ Fabric fabric_where(int ranks, IsFast is_fast) {
   Fabric fabric = uniform_fabric(ranks, 50'000);
   for (int from = 0; from < ranks; ++from)
     for (int to = 0; to < ranks; ++to)
-      if (!is_fast(from, to)) fabric.links[static_cast<std::size_t>(from * ranks + to)] = {false, 2'000, 20'000};
+      if (from != to && !is_fast(from, to)) set_link(fabric, from, to, false, 2'000, 20'000);
   return fabric;
 }
 
@@ -87,10 +87,9 @@ TEST_CASE("two ranks stay with one-shot until combining every operand twice cost
   for (std::size_t bytes = 16 * mib; bytes <= (std::size_t{1} << 32); bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::two_shot);
 }
 
-TEST_CASE("where only neighbours are well connected a ring wins, where all are connected to one a tree does", "[planner][select]") {
+TEST_CASE("where only neighbours are well connected a ring wins, where all are connected to one trees do", "[planner][select]") {
   CHECK(chosen(Planner(circle_of(6), with_slots()), 64 * mib) == Algorithm::ring);
-  CHECK(Planner(star_of(4), with_slots()).all_reduce(16 * mib, DataType::float32, ReduceOp::sum).choice ==
-        AlgorithmChoice{Algorithm::kary_tree, 3});
+  for (const std::size_t bytes : {256 * kib, 16 * mib, 256 * mib}) CHECK(chosen(Planner(star_of(4), with_slots()), bytes) >= Algorithm::binary_tree);
 }
 
 TEST_CASE("invariant results are left to the direct algorithms even where others are faster", "[planner][select]") {
@@ -137,6 +136,8 @@ TEST_CASE("the planner refuses what cannot be planned", "[planner]") {
 TEST_CASE("two planners on the same fabric make the same plans", "[planner][select]") {
   const int ranks = GENERATE(2, 3, 8, 16);
   const Planner one(circle_of(ranks), with_slots()), other(circle_of(ranks), with_slots());
+  CHECK(one.digest() == other.digest());
+  if (ranks > 2) CHECK(one.digest() != Planner(star_of(ranks), with_slots()).digest());
   for (std::size_t bytes = 2; bytes <= 256 * mib; bytes *= 2) {
     const Plan a = one.all_reduce(bytes / 2, DataType::float16, ReduceOp::sum),
                b = other.all_reduce(bytes / 2, DataType::float16, ReduceOp::sum);
@@ -168,7 +169,7 @@ TEST_CASE("no plan has several tiles on fewer stages than its program needs", "[
 TEST_CASE("a report has every candidate, the plan's first, each with its reason", "[planner][explain]") {
   const Planner planner(uniform_fabric(4), with_slots());
   const PlanReport report = planner.explain(4096, DataType::bfloat16, ReduceOp::sum);
-  REQUIRE(report.candidates.size() == 7);
+  REQUIRE(report.candidates.size() == 9);
   CHECK(report.candidates[0].choice == report.plan.choice);
   CHECK(report.candidates[0].predicted_us == report.plan.predicted_us);
   CHECK(report.candidates[0].steps == 1);
@@ -178,13 +179,13 @@ TEST_CASE("a report has every candidate, the plan's first, each with its reason"
     CHECK_THAT(report.candidates[i].note, ContainsSubstring("passed over"));
     CHECK_THAT(report.explanation, ContainsSubstring(to_string(report.candidates[i].choice)));
   }
-  for (const char* words : {"8 KiB", "4 GPUs", "one_shot in 1 round", "taken: the least predicted time", "sent per rank", "354.0 GB/s"})
+  for (const char* words : {"8 KiB", "4 GPUs", "one_shot in 1 round", "taken: the least predicted time", "sent per rank", "takes 0.03 us at least", "rank 0's NVLink port, outgoing"})
     CHECK_THAT(report.explanation, ContainsSubstring(words));
 }
 
 TEST_CASE("a report says when the choice was not free", "[planner][explain]") {
   const PlanReport forced = Planner(uniform_fabric(4), forcing({Algorithm::kary_tree, 5})).explain(10, DataType::int8, ReduceOp::sum);
-  REQUIRE(forced.candidates.size() == 8);
+  REQUIRE(forced.candidates.size() == 10);
   CHECK(forced.candidates[0].choice == AlgorithmChoice{Algorithm::kary_tree, 5});
   CHECK(forced.candidates[0].note == "taken: forced");
   CHECK(forced.candidates[1].note == "passed over: another is forced");

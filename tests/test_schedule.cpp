@@ -100,16 +100,16 @@ TEST_CASE("a node of a tree hears all its children in one round", "[planner][sch
   for (const AlgorithmChoice choice : every_algorithm()) {
     if (choice.algorithm < Algorithm::binary_tree) continue;
     const Schedule schedule = build_schedule(choice, ranks);
-    std::map<int, std::set<std::size_t>> heard;
-    std::map<int, int> children;
+    std::map<std::pair<int, int>, std::set<std::size_t>> heard;  // by rank and chunk
+    std::map<std::pair<int, int>, int> children;
     for (std::size_t round = 0; round < schedule.rounds.size(); ++round)
       for (const Transfer& transfer : schedule.rounds[round])
-        if (transfer.action == Action::reduce) heard[transfer.to].insert(round), ++children[transfer.to];
+        if (const std::pair node{transfer.to, transfer.chunk}; transfer.action == Action::reduce) heard[node].insert(round), ++children[node];
     const int arity = choice.algorithm == Algorithm::kary_tree ? choice.arity : 2;
-    for (const auto& [rank, rounds] : heard) {
-      CAPTURE(ranks, to_string(choice), rank);
+    for (const auto& [node, rounds] : heard) {
+      CAPTURE(ranks, to_string(choice), node.first);
       CHECK(rounds.size() == 1);
-      CHECK(children[rank] <= arity);
+      CHECK(children[node] <= arity);
     }
   }
 }

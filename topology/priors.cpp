@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <limits>
 
 namespace collectives {
 namespace {
@@ -84,9 +86,14 @@ Rate direct_rate(std::string_view path, int compute_capability, double slot) {
   if (path == "PHB") return {slot, 1.1};
   if (path == "NODE") return {slot, 1.2};
   // Across sockets, or unknown: between 39 and 51 of 56 GB/s on two generations of EPYC.
-  return {0.75 * slot, 1.4};
+  return {socket_slots * slot, 1.4};
 }
 
 Rate staged_rate(double slot) { return {0.75 * slot, 2.0}; }
+
+std::uint32_t thousandths(double value) {
+  constexpr double greatest = std::numeric_limits<std::uint32_t>::max();
+  return static_cast<std::uint32_t>(std::llround(std::clamp(value * 1000, 1.0, greatest)));
+}
 
 }  // namespace collectives

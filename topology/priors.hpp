@@ -1,6 +1,7 @@
 #pragma once
 
 #include <collectives/topology.hpp>
+#include <cstdint>
 #include <string_view>
 
 namespace collectives {
@@ -52,9 +53,27 @@ inline constexpr Rate local_rate{.gb_per_s = 1000, .latency_us = 0.7};
 /// NVSwitch: what a GPU sends to all its peers at once, as a part of one flow. 355 of 370 GB/s on 8 H200.
 inline constexpr double switched_share = 0.96;
 
-/// PCIe through a CPU's root: what a GPU sends to several peers at once, as a part of one flow. Four RTX PRO 6000 in Gen5
+/// Links of healthy PCIe when all flows run at once, as a part of one flow alone: eight GPUs below two switches reached 50.1 to
+/// 50.6 of 56 GB/s, and 0.905 of what max-min sharing predicts for every way of crossing the switches (WRX90, staggered writes).
+inline constexpr double healthy_pcie = 0.905;
+
+/// What a GPU stores to three or more peers at once through a CPU's root, as a part of one flow. Four RTX PRO 6000 in Gen5
 /// slots of one socket: 25.4 of 44.8 GB/s.
 inline constexpr double root_share = 0.57;
+
+/// A link between sockets whose rate is not known, in slots: two flows together got 36 to 40 GB/s on Genoa and on Turin with
+/// switches, one 50 on Turin without, where a slot has 56.
+inline constexpr double socket_slots = 0.75;
+
+/// Memory of a NUMA node, in slots: what is written and read again. NCCL without peers moved 24.8 GB/s of bus bandwidth on each
+/// of 4 H200, 99 GB/s through memory beside slots of 56.
+inline constexpr double host_memory_slots = 1.75;
+
+/// Faster than any slot of PCIe 5: a rate measured above it came by NVLink.
+inline constexpr double fastest_slot_gb_per_s = 64;
+
+/// MB/s of GB/s and ns of us, as plans count them: rounded, within 32 bits, and never 0, which would make a plan's time infinite.
+std::uint32_t thousandths(double value);
 
 /// Does a path leave the PCIe switches for a CPU's root?
 bool crosses_root(std::string_view path);

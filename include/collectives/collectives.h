@@ -91,7 +91,10 @@ enum {
   coll_ring = 2,
   coll_binary_tree = 3,
   coll_kary_tree = 4,
-  coll_balanced_tree = 5
+  coll_balanced_tree = 5,
+  coll_double_tree = 6,
+  coll_packed_trees = 7,
+  coll_island = 8
 };
 
 /** How a reader knows that data has arrived: a word that no value uses is replaced, or a flag is released after the data. */

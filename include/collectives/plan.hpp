@@ -10,11 +10,12 @@
 namespace collectives {
 
 /// Who reduces what where. The numbers are part of the C interface.
-enum class Algorithm : std::uint8_t { one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree };
-inline constexpr int algorithm_count = 6;
+enum class Algorithm : std::uint8_t { one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree, double_tree, packed_trees, island };
+inline constexpr int algorithm_count = 9;
 
 constexpr const char* name_of(Algorithm algorithm) {
-  constexpr const char* names[] = {"one_shot", "two_shot", "ring", "binary_tree", "kary_tree", "balanced_tree"};
+  constexpr const char* names[] = {"one_shot",      "two_shot",    "ring",         "binary_tree", "kary_tree",
+                                   "balanced_tree", "double_tree", "packed_trees", "island"};
   const int index = static_cast<int>(algorithm);
   return index < algorithm_count ? names[index] : "unknown";
 }
@@ -67,12 +68,15 @@ struct Candidate {
   int steps = 0;                 ///< rounds of its schedule
   double bytes_per_rank = 0;     ///< the most that any rank sends
   double predicted_us = 0;
+  double gap = 0;                ///< how much longer its traffic alone takes than the bound, if there is one: 0.05 is 5 %
+  std::string busiest;           ///< the resource that its traffic waits for
   std::string note;              ///< why it was taken or passed over
 };
 
 /// A plan with the reasons for it.
 struct PlanReport {
   Plan plan;
+  double bound_us = 0;                ///< no traffic of this collective takes less here, whatever its latency: proved for this machine; 0 if nothing is
   std::vector<Candidate> candidates;  ///< best first
   std::string explanation;            ///< a paragraph and a table for people
 };

@@ -37,7 +37,10 @@ static_assert(coll_backend_automatic == static_cast<int>(Backend::automatic) && 
 static_assert(coll_one_shot == static_cast<int>(Algorithm::one_shot) && coll_two_shot == static_cast<int>(Algorithm::two_shot) &&
               coll_ring == static_cast<int>(Algorithm::ring) && coll_binary_tree == static_cast<int>(Algorithm::binary_tree) &&
               coll_kary_tree == static_cast<int>(Algorithm::kary_tree) &&
-              coll_balanced_tree == static_cast<int>(Algorithm::balanced_tree) && algorithm_count == 6);
+              coll_balanced_tree == static_cast<int>(Algorithm::balanced_tree) &&
+              coll_double_tree == static_cast<int>(Algorithm::double_tree) &&
+              coll_packed_trees == static_cast<int>(Algorithm::packed_trees) && coll_island == static_cast<int>(Algorithm::island) &&
+              algorithm_count == 9);
 static_assert(coll_wire_sentinel == static_cast<int>(Wire::sentinel) && coll_wire_flagged == static_cast<int>(Wire::flagged));
 static_assert(COLL_MAX_RANKS == max_ranks && COLL_UNIQUE_ID_BYTES == sizeof(UniqueId));
 

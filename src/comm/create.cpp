@@ -97,7 +97,7 @@ Fabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend back
     if (!all_visible) {
       log(LogLevel::warn, "rank 0 does not see every rank's GPU (CUDA_VISIBLE_DEVICES?): the ranks meet in pinned host memory");
       fabric.backend = backend;
-      for (FabricLink& link : fabric.links) link.direct = false;
+      apply_peer_policy(fabric, [](int, int) { return true; });
 #if COLLECTIVES_HAS_CUDA
       int multiprocessors = 0;
       cuda_check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, devices[0]));
@@ -197,6 +197,9 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   const kernels::Layout layout = layout_for(share_of(introductions), backend);
   const Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
+  // Packed trees come from a program in floating point: it must have come out the same everywhere.
+  for (const std::uint64_t digest : gather_all(mesh, world->planner->digest()))
+    require(digest == world->planner->digest(), "ranks made different plans for one machine: expected the same build of libcollectives on every rank", ErrorCode::mismatch);
 
   RankContext context{.rank = rank,
                       .ranks = size,

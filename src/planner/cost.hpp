@@ -1,18 +1,47 @@
 #pragma once
 
+#include "planner/limits.hpp"
 #include "planner/schedule.hpp"
-#include "topology/fabric.hpp"
 
 namespace collectives {
 
-/// What a schedule takes on a fabric: fixed_us + us_per_byte * the bytes of the message.
-struct Cost {
-  double fixed_us = 0;
-  double us_per_byte = 0;
-  double sent_share = 0;  ///< the most that any rank sends, in messages
+/// What a family of kernels adds to what the fabric takes.
+struct KernelCosts {
+  double call_us = 0;                   ///< beside the fabric's launch
+  double round_us = 0.1;                ///< a round's instructions: poll, barrier, address
+  double transfer_us = 0.15;            ///< each peer that is stored to and polled in a round
+  double tile_transfer_us = 0.3;        ///< the same for every further tile
+  double relay_us = 0.6;                ///< from the last poll of a round to the stores of the next
+  double combine_us_per_byte = 0.6e-6;  ///< an operand is polled, added and cleared in local memory
 };
 
-/// The schedule must be for as many ranks as the fabric has, or Error(invalid_argument).
-Cost cost_of(const Schedule& schedule, const Fabric& fabric);
+/// The direct kernels on 4 H200: one-shot takes 2.6 us for 8 KB and 3.2 for 64 KB, two-shot 6.8 for 512 KB; an iteration of the
+/// streamed kernel cost 0.6, 1.0 and 2.0 us beside its transfers on 2, 3 and 4 of them (perf/results), where it stores to 2, 4 and 6
+/// slots. One-shot gives way to two-shot at 8 MB on two ranks, where only combining tells them apart.
+inline constexpr KernelCosts direct_kernels{};
+/// The walker of programs: 8 KB in one round to three peers of 4 H200 take it 5.7 us (kernels/README.md), 0.8 of which its headers'
+/// fence may cost.
+inline constexpr KernelCosts general_kernels{.call_us = 0.8, .transfer_us = 0.9, .relay_us = 1.0};
+
+/// A schedule's demands on a fabric, from which its time for any message follows: a fluid model with a latency for every round. The
+/// first tile passes the rounds one after the other, each as long as its busiest limit takes; behind it all rounds are under way
+/// at once, and the busiest limit over the whole schedule sets the pace.
+struct Cost {
+  int rounds = 0;
+  double latency_us = 0;            ///< the call itself and the slowest link of every round
+  double transfers = 0;             ///< that the busiest rank of each round sends or receives, over all rounds
+  double first_us_per_byte = 0;     ///< of the message, while its only tile passes the rounds
+  double steady_us_per_byte = 0;    ///< while tiles follow each other
+  double load_us_per_byte = 0;      ///< the same without what fanning out costs: a bound holds for this one
+  double combined_share = 0;        ///< the most operands that any rank combines, in messages
+  double sent_share = 0;            ///< the most that any rank sends, in messages
+  int busiest = 0;                  ///< the limit that sets the pace
+
+  /// Of a message that comes in this many tiles.
+  double predicted_us(double bytes, double tiles, const KernelCosts& kernels) const;
+};
+
+/// The schedule must be for as many ranks as the fabric has, or Error(invalid_argument). `limits` are the fabric's.
+Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limits);
 
 }  // namespace collectives

@@ -39,32 +39,41 @@ std::string note_on(const Candidate& candidate, const Candidate& taken, const Pl
                                    : "slower links");
 }
 
-// What no all-reduce without reduction in the network can beat: 2(N-1)/N of the message leaves every rank (Patarasuk and Yuan).
-std::string floor_in_words(const Plan& plan, const Fabric& fabric) {
-  const double least = 2.0 * (fabric.ranks - 1) / fabric.ranks * static_cast<double>(plan.bytes);
-  return fmt::format("No all-reduce can send less than {} from every rank, which takes {:.2f} us at a port's {:.1f} GB/s.", in_words(least),
-                     least / std::max(1u, fabric.port_mb_per_s), fabric.port_mb_per_s / 1e3);
+std::string bound_in_words(const PlanReport& report) {
+  const Candidate& taken = report.candidates.front();
+  return fmt::format(
+      "Whatever goes up and down trees here takes {:.2f} us at least, latency apart; what this plan moves takes {:.1f} % more, and waits "
+      "for {}.",
+      report.bound_us, 100 * taken.gap, taken.busiest);
 }
 
 std::string table_of(const std::vector<Candidate>& candidates) {
-  std::string table = fmt::format("{:<14} {:>6} {:>14} {:>12}  {}\n", "algorithm", "rounds", "sent per rank", "predicted us", "note");
+  std::string table =
+      fmt::format("{:<14} {:>6} {:>14} {:>12} {:>9}  {}\n", "algorithm", "rounds", "sent per rank", "predicted us", "gap", "note");
   for (const Candidate& candidate : candidates)
-    table += fmt::format("{:<14} {:>6} {:>14} {:>12.2f}  {}\n", to_string(candidate.choice), candidate.steps,
-                         in_words(candidate.bytes_per_rank), candidate.predicted_us, candidate.note);
+    table += fmt::format("{:<14} {:>6} {:>14} {:>12.2f} {:>7.1f} %  {}\n", to_string(candidate.choice), candidate.steps,
+                         in_words(candidate.bytes_per_rank), candidate.predicted_us, 100 * candidate.gap, candidate.note);
   return table;
 }
 
 }  // namespace
 
 PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const {
-  PlanReport report{.plan = all_reduce(count, type, op), .candidates = {}, .explanation = {}};
+  PlanReport report{.plan = all_reduce(count, type, op), .bound_us = 0, .candidates = {}, .explanation = {}};
   const Plan& plan = report.plan;
-  for (const Routine& routine : routines_)
-    report.candidates.push_back({routine.choice,
-                                 static_cast<int>(routine.schedule.rounds.size()),
-                                 routine.sent_share * static_cast<double>(plan.bytes),
-                                 routine.predicted_us(plan.bytes),
-                                 {}});
+  report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_mb_per_s;
+  for (const Routine& routine : routines_) {
+    const auto planned = plan_routine(routine, plan.bytes, fabric_, options_, {type, op});
+    if (!planned) continue;  // its slots do not fit the pool
+    const Cost& cost = routine.cost;
+    report.candidates.push_back({.choice = routine.choice,
+                                 .steps = cost.rounds,
+                                 .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
+                                 .predicted_us = planned->predicted_us,
+                                 .gap = cost.load_us_per_byte * survey_.bound_mb_per_s - 1,
+                                 .busiest = to_string(survey_.limits[cost.busiest], fabric_),
+                                 .note = {}});
+  }
   const auto place = [&](const Candidate& c) {
     const int rank = c.choice == plan.choice ? 0 : allows(c.choice) ? 1 : 2;
     return std::pair(rank, std::round(c.predicted_us * 1e3));
@@ -80,7 +89,7 @@ PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const
                   rounds_in_words(taken.steps), in_words(taken.bytes_per_rank), plan.predicted_us);
   if (options_.forced) report.explanation += "This algorithm is forced. ";
   if (options_.invariant) report.explanation += "Only direct algorithms are allowed, so that no bit depends on the message size. ";
-  report.explanation += floor_in_words(plan, fabric_);
+  report.explanation += bound_in_words(report);
   report.explanation +=
       fmt::format(" It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", plan.blocks,
                   plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),

@@ -10,7 +10,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 }  // namespace
 
 // Every row has a little more room than the one before it, so that no two of them run out at once and no pivot is for nothing.
-ColumnProgram::ColumnProgram(int rows) : rows_(rows), inverse_(at(rows * rows), 0.0) {
+ColumnProgram::ColumnProgram(int rows) : rows_(rows), inverse_(at(rows * rows), 0.0), prices_(at(rows), 0.0) {
   for (int row = 0; row < rows; ++row) {
     basis_.push_back(-1 - row);
     level_.push_back(1 + 1e-7 * (row + 1));
@@ -28,12 +28,12 @@ void ColumnProgram::add(std::span<const double> column) {
 void ColumnProgram::solve(double most_work) {
   const double pivot_work = 0.5 * rows_ * rows_;  // most rows are left alone
   for (const double end = work_ + most_work; work_ < end; work_ += pivot_work + entries_) {
-    const int variable = find_entering(prices());
-    if (variable < -rows_) return;
-    const std::vector<double> column = in_basis(variable);
+    const Entering entering = find_entering();
+    if (entering.gain == 0) return;
+    const std::vector<double> column = in_basis(entering.variable);
     const int row = find_leaving(column);
     if (row < 0) return;
-    pivot(row, variable, column);
+    pivot(row, entering, column);
   }
 }
 
@@ -44,25 +44,17 @@ std::vector<double> ColumnProgram::amounts() const {
   return amounts;
 }
 
-std::vector<double> ColumnProgram::prices() const {
-  std::vector<double> prices(at(rows_), 0.0);
-  for (int row = 0; row < rows_; ++row)
-    if (basis_[at(row)] >= 0)
-      for (int column = 0; column < rows_; ++column) prices[at(column)] += inverse(row, column);
-  return prices;
-}
-
-/// The variable that gains most a unit, or less than -rows if none gains.
-int ColumnProgram::find_entering(const std::vector<double>& prices) const {
-  int best = -1 - rows_;
-  double gain = tiny;
+ColumnProgram::Entering ColumnProgram::find_entering() const {
+  Entering best{0, 0};
+  const auto consider = [&](int variable, double gain) {
+    if (gain > tiny && gain > best.gain) best = {variable, gain};
+  };
   for (int c = 0; at(c) < columns_.size(); ++c) {
-    double found = 1;
-    for (const Entry& entry : columns_[at(c)]) found -= prices[at(entry.row)] * entry.amount;
-    if (found > gain) gain = found, best = c;
+    double gain = 1;
+    for (const Entry& entry : columns_[at(c)]) gain -= prices_[at(entry.row)] * entry.amount;
+    consider(c, gain);
   }
-  for (int row = 0; row < rows_; ++row)
-    if (-prices[at(row)] > gain) gain = -prices[at(row)], best = -1 - row;
+  for (int row = 0; row < rows_; ++row) consider(-1 - row, -prices_[at(row)]);
   return best;
 }
 
@@ -87,7 +79,7 @@ int ColumnProgram::find_leaving(const std::vector<double>& column) const {
   return best;
 }
 
-void ColumnProgram::pivot(int row, int variable, const std::vector<double>& column) {
+void ColumnProgram::pivot(int row, Entering entering, const std::vector<double>& column) {
   const double scale = 1 / column[at(row)];
   for (int i = 0; i < rows_; ++i) inverse(row, i) *= scale;
   level_[at(row)] *= scale;
@@ -96,7 +88,8 @@ void ColumnProgram::pivot(int row, int variable, const std::vector<double>& colu
     for (int i = 0; i < rows_; ++i) inverse(other, i) -= column[at(other)] * inverse(row, i);
     level_[at(other)] -= column[at(other)] * level_[at(row)];
   }
-  basis_[at(row)] = variable;
+  for (int i = 0; i < rows_; ++i) prices_[at(i)] += entering.gain * inverse(row, i);
+  basis_[at(row)] = entering.variable;
 }
 
 }  // namespace collectives

@@ -21,15 +21,20 @@ class ColumnProgram {
   /// Of each column, in the order they were added. At most as many as there are rows are above 0.
   std::vector<double> amounts() const;
   /// Of each row: at these prices no column costs less than 1, and all rows together cost what the amounts sum to.
-  std::vector<double> prices() const;
+  const std::vector<double>& prices() const { return prices_; }
 
  private:
   static constexpr double tiny = 1e-9;
 
-  int find_entering(const std::vector<double>& prices) const;
+  struct Entering {
+    int variable;
+    double gain;  ///< a unit; 0 if no variable gains
+  };
+
+  Entering find_entering() const;
   std::vector<double> in_basis(int variable) const;
   int find_leaving(const std::vector<double>& column) const;
-  void pivot(int row, int variable, const std::vector<double>& column);
+  void pivot(int row, Entering entering, const std::vector<double>& column);
   double& inverse(int row, int column) { return inverse_[static_cast<std::size_t>(row * rows_ + column)]; }
   double inverse(int row, int column) const { return inverse_[static_cast<std::size_t>(row * rows_ + column)]; }
 
@@ -45,6 +50,7 @@ class ColumnProgram {
   std::vector<int> basis_;       ///< by row: a column, or rows' slacks as -1 - row
   std::vector<double> level_;    ///< of the basic variables
   std::vector<double> inverse_;  ///< of the basis
+  std::vector<double> prices_;
 };
 
 }  // namespace collectives

@@ -51,35 +51,51 @@ void require_verified(const Routine& routine) {
   }
 }
 
+std::vector<AlgorithmChoice> choices_for(const Survey& survey, const std::optional<AlgorithmChoice>& forced) {
+  std::vector<AlgorithmChoice> choices = algorithms_of(Collective::all_reduce);
+  const auto islands = static_cast<int>(survey.islands.size());
+  if (islands > 1 && islands < survey.limits.ranks()) choices.push_back({Algorithm::island});
+  if (forced && std::find(choices.begin(), choices.end(), *forced) == choices.end()) choices.push_back(*forced);
+  return choices;
+}
+
+Survey survey_sound(const Fabric& fabric) {
+  require_sound(fabric);
+  return survey_of(fabric);
+}
+
 }  // namespace
 
-Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric) {
-  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}};
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits) {
+  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .cost = {}};
   routine.programs = lower(routine.schedule);
   require_verified(routine);
-  const Cost cost = cost_of(routine.schedule, fabric);
-  routine.fixed_us = cost.fixed_us;
-  routine.us_per_byte = cost.us_per_byte;
-  routine.sent_share = cost.sent_share;
+  routine.cost = cost_of(routine.schedule, fabric, limits);
   return routine;
+}
+
+std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
+  Plan plan;
+  plan.choice = routine.choice;
+  plan.bytes = bytes;
+  const auto tiles = shape_plan(plan, routine, fabric, options, operation);
+  if (!tiles) return {};
+  const KernelCosts& kernels = plan.direct ? direct_kernels : general_kernels;
+  plan.predicted_us = routine.cost.predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
+  return plan;
 }
 
 Planner::Planner(Planner&&) noexcept = default;
 Planner& Planner::operator=(Planner&&) noexcept = default;
 Planner::~Planner() = default;
 
-Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options) {
-  require_sound(fabric_);
+
+Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options), survey_(survey_sound(fabric_)) {
   require_sound(options_);
-  std::vector<AlgorithmChoice> choices = {{Algorithm::one_shot},     {Algorithm::two_shot},     {Algorithm::ring},
-                                          {Algorithm::binary_tree},  {Algorithm::kary_tree, 3}, {Algorithm::kary_tree, 4},
-                                          {Algorithm::balanced_tree}};
-  if (options_.forced) {
-    options_.forced = normalised(*options_.forced);
-    if (std::find(choices.begin(), choices.end(), *options_.forced) == choices.end()) choices.push_back(*options_.forced);
-  }
-  for (const AlgorithmChoice choice : choices) routines_.push_back(make_routine(choice, build_schedule(choice, fabric_.ranks), fabric_));
-  others_ = std::make_unique<Repertoire>(fabric_, options_);
+  if (options_.forced) options_.forced = normalised(*options_.forced);
+  for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
+    routines_.push_back(make_routine(choice, build_schedule(choice, survey_), fabric_, survey_.limits));
+  others_ = std::make_unique<Repertoire>(fabric_, survey_.limits, options_);
 }
 
 bool Planner::allows(AlgorithmChoice choice) const {
@@ -93,28 +109,22 @@ const Routine& Planner::routine(AlgorithmChoice choice) const {
   return *found;
 }
 
-const Routine& Planner::select(std::size_t bytes) const {
-  const Routine* best = nullptr;
-  // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
-  double best_ns = std::numeric_limits<double>::infinity();
+std::uint64_t Planner::digest() const {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto mix = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3u; };
   for (const Routine& routine : routines_) {
-    const double ns = std::round(routine.predicted_us(bytes) * 1e3);
-    if (!allows(routine.choice) || ns >= best_ns) continue;
-    best = &routine;
-    best_ns = ns;
+    mix(static_cast<std::uint64_t>(routine.choice.algorithm) << 8 | static_cast<std::uint64_t>(routine.choice.arity));
+    for (const std::uint32_t weight : routine.schedule.weights) mix(weight);
+    for (const auto& round : routine.schedule.rounds)
+      for (const Transfer& transfer : round)
+        mix(static_cast<std::uint64_t>(transfer.chunk) << 16 | static_cast<std::uint64_t>(transfer.from) << 8 | static_cast<std::uint64_t>(transfer.to));
   }
-  ensure(best != nullptr, "no algorithm is allowed");
-  return *best;
+  return hash;
 }
 
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
-  Plan plan = all_reduce(request.count, request.type, request.op);
-  if (request.carried && plan.direct) {
-    plan = {.choice = plan.choice, .bytes = plan.bytes, .predicted_us = plan.predicted_us};
-    shape_plan(plan, routine(plan.choice), fabric_, options_, {request.type, request.op, true});
-  }
-  return plan;
+  return choose(request.count, {request.type, request.op, request.carried});
 }
 
 PlanReport Planner::explain(const PlanRequest& request) const {
@@ -128,17 +138,28 @@ const Program& Planner::program(const PlanRequest& request, const Plan& plan, in
   return found.programs.at(static_cast<std::size_t>(rank));
 }
 
-Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const {
-  require(is_valid(type) && is_valid(op), "expected a data type and a reduction of this library");
-  require(count <= std::numeric_limits<std::size_t>::max() / size_of(type), "the message is larger than any memory");
-  const std::size_t bytes = count * size_of(type);
-  const Routine& routine = select(bytes);
-  Plan plan;
-  plan.choice = routine.choice;
-  plan.bytes = bytes;
-  plan.predicted_us = routine.predicted_us(bytes);
-  shape_plan(plan, routine, fabric_, options_, {type, op});
-  return plan;
+Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const { return choose(count, {type, op}); }
+
+Plan Planner::choose(std::size_t count, Operation operation) const {
+  require(is_valid(operation.type) && is_valid(operation.op), "expected a data type and a reduction of this library");
+  require(count <= std::numeric_limits<std::size_t>::max() / size_of(operation.type), "the message is larger than any memory");
+  std::optional<Plan> best;
+  // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken. What the model cannot tell apart
+  // goes to the direct algorithms, whose bits do not depend on the size.
+  const auto ns = [](const Plan& plan) { return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1.05e3)); };
+  for (const Routine& routine : routines_) {
+    if (!allows(routine.choice)) continue;
+    const auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);
+    if (plan && (!best || ns(*plan) < ns(*best))) best = plan;
+  }
+  require(
+      best.has_value(),
+      [&] {
+        return "the pool is too small: " + std::to_string(options_.sentinel_slot_bytes) + " and " +
+               std::to_string(options_.flagged_slot_bytes) + " bytes of slots fit no algorithm that is allowed";
+      },
+      ErrorCode::out_of_memory);
+  return *best;
 }
 
 }  // namespace collectives

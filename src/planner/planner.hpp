@@ -2,49 +2,60 @@
 
 #include <collectives/plan.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "planner/cost.hpp"
 #include "planner/program.hpp"
+#include "planner/survey.hpp"
 #include "topology/fabric.hpp"
 
 namespace collectives {
+
+/// The part of a call that decides which kernel takes it.
+struct Operation {
+  DataType type;
+  ReduceOp op;
+  bool general = false;  ///< only the general kernels can
+};
 
 /// Beside the fabric, all that a plan depends on. The same on every rank.
 struct PlannerOptions {
   std::optional<AlgorithmChoice> forced;
   std::optional<Wire> wire;
-  bool invariant = false;      ///< direct algorithms only
+  bool invariant = false;               ///< direct algorithms only
   std::size_t sentinel_slot_bytes = 0;  ///< of one half of the slots for sentinels in a pool
   std::size_t flagged_slot_bytes = 0;   ///< of one half of those for flagged packs
-  int max_blocks = 0;          ///< 0: no limit beside the fabric's
+  int max_blocks = 0;                   ///< 0: no limit beside the fabric's
 };
 
-/// A schedule lowered and proved, with its cost on a fabric as a line over the message size.
+/// A schedule lowered and proved, with what it asks of a fabric.
 struct Routine {
   AlgorithmChoice choice;
   Schedule schedule;
   std::vector<Program> programs;
-  double fixed_us = 0;
-  double us_per_byte = 0;
-  double sent_share = 0;  ///< the most that any rank sends, in messages
-
-  double predicted_us(std::size_t bytes) const { return fixed_us + us_per_byte * static_cast<double>(bytes); }
+  Cost cost;
 };
 
 /// Does every chunk meet all its operands in one step, so that its bits depend on nothing but the inputs?
 constexpr bool is_direct(Algorithm algorithm) { return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot; }
 
 /// Lowers, verifies and costs a schedule. Throws Error(internal) if it does not verify.
-Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric);
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits);
+
+/// The plan that does a routine for this many bytes of all chunks together, with its predicted time; nothing if its slots do not fit
+/// the pool.
+std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 
 class Repertoire;
 
 /// Chooses. A pure function of its arguments: every rank that asks gets the same plan.
 class Planner {
  public:
-  /// Builds, verifies and costs every algorithm for this fabric: the six, the k-ary trees of 3 and 4, and what is forced.
+  /// Surveys the fabric, and builds, verifies and costs for it: every algorithm, the k-ary trees of 3 and 4, islands where there are
+  /// several of more than one rank, and what is forced.
   /// Throws Error(internal) if one does not verify, Error(invalid_argument) for a forced one that does not exist, has an arity
   /// outside 1 to 15, or is not direct where `invariant` asks for that.
   Planner(Fabric fabric, PlannerOptions options);
@@ -58,19 +69,24 @@ class Planner {
   /// What `rank` runs for a plan that was made for `request`. Lives as long as this planner.
   const Program& program(const PlanRequest& request, const Plan& plan, int rank) const;
 
+  /// The least predicted time of those that fit the slots. Throws Error(out_of_memory) if none does.
   Plan all_reduce(std::size_t count, DataType type, ReduceOp op) const;
   PlanReport explain(std::size_t count, DataType type, ReduceOp op) const;
 
   /// The program of a plan's algorithm for each rank. Throws Error(invalid_argument) for one that was not built.
   const Routine& routine(AlgorithmChoice choice) const;
   const Fabric& fabric() const { return fabric_; }
+  /// Of the all-reduce's schedules, all of them: ranks whose digests differ would run schedules that do not fit together.
+  std::uint64_t digest() const;
+  const Survey& survey() const { return survey_; }
 
  private:
   bool allows(AlgorithmChoice choice) const;
-  const Routine& select(std::size_t bytes) const;
+  Plan choose(std::size_t count, Operation operation) const;
 
   Fabric fabric_;
   PlannerOptions options_;
+  Survey survey_;
   std::vector<Routine> routines_;
   std::unique_ptr<Repertoire> others_;
 };

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <collectives/communicator.hpp>
 #include <limits>
+#include <optional>
 
 #include "base/require.hpp"
+#include "planner/bound.hpp"
 #include "planner/shape.hpp"
 
 namespace collectives {
@@ -31,6 +33,13 @@ std::size_t chunked_bytes(const PlanRequest& request, int ranks) {
   return bytes * n * (pairs ? n : 1);
 }
 
+/// What the narrowest cut proves, 0 where none is known to.
+double bound_us(Collective collective, std::size_t bytes, const Limits& limits) {
+  if (collective != Collective::all_gather && collective != Collective::reduce_scatter) return 0;
+  const Cut cut = collective == Collective::all_gather ? all_gather_cut(limits) : reduce_scatter_cut(limits);
+  return static_cast<double>(bytes) / limits.ranks() * cut.ranks / static_cast<double>(cut.mb_per_s);
+}
+
 /// All blocks of the larger buffer: what nccl-tests calls the size.
 std::size_t message_bytes(const PlanRequest& request, int ranks) {
   const std::size_t bytes = request.count * size_of(request.type);
@@ -44,7 +53,7 @@ const Routine& Repertoire::routine(Collective collective, AlgorithmChoice choice
   const Key key{collective, choice.algorithm, choice.arity, has_root(collective) ? root : 0};
   const auto found = routines_.find(key);
   if (found != routines_.end()) return found->second;
-  return routines_.emplace(key, make_routine(choice, build_schedule(collective, choice, fabric_.ranks, std::get<3>(key)), fabric_)).first->second;
+  return routines_.emplace(key, make_routine(choice, build_schedule(collective, choice, fabric_.ranks, std::get<3>(key)), fabric_, limits_)).first->second;
 }
 
 /// What the options leave. A forced algorithm that this collective does not have is no wish for it.
@@ -56,47 +65,54 @@ std::vector<AlgorithmChoice> Repertoire::allowed(Collective collective) const {
   return choices;
 }
 
-const Routine& Repertoire::select(const PlanRequest& request, std::size_t bytes) const {
-  const Routine* best = nullptr;
-  double best_ns = std::numeric_limits<double>::infinity();
-  for (const AlgorithmChoice choice : allowed(request.collective)) {
-    const Routine& candidate = routine(request.collective, choice, request.root);
-    const double ns = std::round(candidate.predicted_us(bytes) * 1e3);
-    if (ns >= best_ns) continue;
-    best = &candidate;
-    best_ns = ns;
-  }
-  ensure(best != nullptr, "no algorithm is allowed");
-  return *best;
+PlannerOptions Repertoire::options_for(Collective collective) const {
+  PlannerOptions options = options_;
+  // Bits that are only moved must arrive as they are: no word of them may stand for "empty".
+  if (!reduces(collective)) options.wire = Wire::flagged;
+  if (collective == Collective::exchange) options.max_blocks = options.max_blocks > 0 ? std::min(options.max_blocks, exchange_blocks) : exchange_blocks;
+  return options;
+}
+
+std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
+  // Ranks know of an exchange only what they send and receive themselves: its layout is the same whatever that is.
+  const bool sized = request.collective != Collective::exchange;
+  const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
+  const Routine& wanted = routine(request.collective, choice, request.root);
+  auto plan = plan_routine(wanted, sized ? bytes : std::size_t{1} << 30, fabric_, options_for(request.collective), {request.type, request.op, true});
+  if (!plan) return {};
+  if (!sized) plan->predicted_us = wanted.cost.predicted_us(static_cast<double>(bytes), 1, general_kernels);
+  plan->bytes = message_bytes(request, fabric_.ranks);
+  return plan;
 }
 
 Plan Repertoire::plan(const PlanRequest& request) const {
   require_sound(request, fabric_.ranks);
-  Plan plan;
-  // Ranks know of an exchange only what they send and receive themselves: its layout is the same whatever that is.
-  const bool sized = request.collective != Collective::exchange;
-  plan.bytes = sized ? chunked_bytes(request, fabric_.ranks) : std::size_t{1} << 30;
-  const Routine& chosen = select(request, plan.bytes);
-  plan.choice = chosen.choice;
-  plan.predicted_us = chosen.predicted_us(chunked_bytes(request, fabric_.ranks));
-  PlannerOptions options = options_;
-  // Bits that are only moved must arrive as they are: no word of them may stand for "empty".
-  if (!reduces(request.collective)) options.wire = Wire::flagged;
-  if (!sized) options.max_blocks = options.max_blocks > 0 ? std::min(options.max_blocks, exchange_blocks) : exchange_blocks;
-  shape_plan(plan, chosen, fabric_, options, {request.type, request.op, true});
-  plan.bytes = message_bytes(request, fabric_.ranks);
-  return plan;
+  std::optional<Plan> best;
+  for (const AlgorithmChoice choice : allowed(request.collective)) {
+    const auto plan = plan_by(choice, request);
+    if (plan && (!best || std::round(plan->predicted_us * 1e3) < std::round(best->predicted_us * 1e3))) best = plan;
+  }
+  require(best.has_value(), "the pool is too small: its slots fit no algorithm that is allowed", ErrorCode::out_of_memory);
+  return *best;
 }
 
 PlanReport Repertoire::explain(const PlanRequest& request) const {
-  PlanReport report{.plan = plan(request), .candidates = {}, .explanation = {}};
   const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
+  PlanReport report{.plan = plan(request), .bound_us = bound_us(request.collective, bytes, limits_), .candidates = {}, .explanation = {}};
   const auto choices = allowed(request.collective);
   for (const AlgorithmChoice choice : algorithms_of(request.collective)) {
     const Routine& found = routine(request.collective, choice, request.root);
     const bool is_allowed = std::find(choices.begin(), choices.end(), choice) != choices.end();
     const char* note = choice == report.plan.choice ? "taken" : is_allowed ? "passed over: no faster" : "passed over: the options rule it out";
-    report.candidates.push_back({choice, static_cast<int>(found.schedule.rounds.size()), found.sent_share * static_cast<double>(bytes), found.predicted_us(bytes), note});
+    const auto planned = plan_by(choice, request);
+    if (!planned) continue;  // its slots do not fit the pool
+    report.candidates.push_back({.choice = choice,
+                                 .steps = found.cost.rounds,
+                                 .bytes_per_rank = found.cost.sent_share * static_cast<double>(bytes),
+                                 .predicted_us = planned->predicted_us,
+                                 .gap = report.bound_us > 0 ? found.cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
+                                 .busiest = to_string(limits_[found.cost.busiest], fabric_),
+                                 .note = note});
   }
   std::stable_sort(report.candidates.begin(), report.candidates.end(), [&](const Candidate& a, const Candidate& b) {
     const bool taken_a = a.choice == report.plan.choice, taken_b = b.choice == report.plan.choice;

@@ -12,7 +12,7 @@ namespace collectives {
 /// most are never wanted. For any thread.
 class Repertoire {
  public:
-  Repertoire(const Fabric& fabric, const PlannerOptions& options) : fabric_(fabric), options_(options) {}
+  Repertoire(const Fabric& fabric, const Limits& limits, const PlannerOptions& options) : fabric_(fabric), limits_(limits), options_(options) {}
 
   Plan plan(const PlanRequest& request) const;
   PlanReport explain(const PlanRequest& request) const;
@@ -23,9 +23,11 @@ class Repertoire {
   using Key = std::tuple<Collective, Algorithm, int, int>;
 
   std::vector<AlgorithmChoice> allowed(Collective collective) const;
-  const Routine& select(const PlanRequest& request, std::size_t bytes) const;
+  PlannerOptions options_for(Collective collective) const;
+  std::optional<Plan> plan_by(AlgorithmChoice choice, const PlanRequest& request) const;
 
   const Fabric fabric_;
+  const Limits limits_;
   const PlannerOptions options_;
   mutable std::mutex mutex_;
   mutable std::map<Key, Routine> routines_;

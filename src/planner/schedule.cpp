@@ -37,15 +37,20 @@ Schedule build_schedule(AlgorithmChoice choice, int ranks) {
       return kary_tree_all_reduce(order, choice.arity);
     case Algorithm::balanced_tree:
       return balanced_tree_all_reduce(order);
+    case Algorithm::double_tree:
+      return double_tree_all_reduce(order);
+    case Algorithm::packed_trees:
+    case Algorithm::island:
+      break;
   }
-  throw Error(ErrorCode::invalid_argument, "no such algorithm: " + std::to_string(static_cast<int>(choice.algorithm)));
+  throw Error(ErrorCode::invalid_argument, "no such algorithm without a fabric: " + std::to_string(static_cast<int>(choice.algorithm)));
 }
 
 std::vector<AlgorithmChoice> algorithms_of(Collective collective) {
   switch (collective) {
     case Collective::all_reduce:
-      return {{Algorithm::one_shot},     {Algorithm::two_shot},     {Algorithm::ring},         {Algorithm::binary_tree},
-              {Algorithm::kary_tree, 3}, {Algorithm::kary_tree, 4}, {Algorithm::balanced_tree}};
+      return {{Algorithm::one_shot},     {Algorithm::two_shot},      {Algorithm::ring},        {Algorithm::binary_tree}, {Algorithm::kary_tree, 3},
+              {Algorithm::kary_tree, 4}, {Algorithm::balanced_tree}, {Algorithm::double_tree}, {Algorithm::packed_trees}};
     case Collective::reduce_scatter:
     case Collective::all_gather:
       return {{Algorithm::one_shot}, {Algorithm::ring}};

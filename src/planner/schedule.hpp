@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "planner/tree_pair.hpp"
+
 namespace collectives {
 
 enum class Action : std::uint8_t { reduce, copy };
@@ -46,6 +48,15 @@ Schedule kary_tree_all_reduce(std::span<const int> order, int arity);
 /// The tree whose every subtree is cut in two halves as equal as can be, so that its depth is the least for two children a node.
 Schedule balanced_tree_all_reduce(std::span<const int> order);
 
+/// Two binary trees for half of the message each (Sanders, Speck and Traeff). Ranks that have children in one are leaves in the
+/// other, but for one or two, so that no port carries more than about twice the message.
+Schedule double_tree_all_reduce(std::span<const int> order);
+/// A chunk for each pair of trees, of a size after its `mb_per_s`.
+Schedule tree_pairs_all_reduce(std::span<const TreePair> pairs);
+/// Each island reduces to a member, these exchange their partial results with each other, and each tells its island. The members
+/// of an island take turns by the chunk. `islands` names every rank once.
+Schedule island_all_reduce(std::span<const std::vector<int>> islands);
+
 /// The tree of kary_tree_all_reduce with the root first, downwards only.
 Schedule kary_tree_broadcast(std::span<const int> order, int arity);
 
@@ -68,7 +79,8 @@ Schedule reversed(const Schedule& broadcast);
 /// Throws Error(invalid_argument) unless `order` names each of its ranks once and is at least two long.
 void require_permutation(std::span<const int> order);
 
-/// The schedule of an algorithm for ranks 0..ranks-1 in their natural order. 2 to 16 ranks.
+/// The schedule of an algorithm for ranks 0..ranks-1 in their natural order. 2 to 16 ranks. Not for algorithms that are made for
+/// a fabric: packed trees and islands.
 Schedule build_schedule(AlgorithmChoice choice, int ranks);
 /// The same of any collective; an exchange is an all-to-all whose blocks differ. Throws Error(invalid_argument) for an algorithm
 /// that the collective does not have, see `algorithms_of`.

@@ -1,10 +1,6 @@
 #include "planner/shape.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-
-#include "base/require.hpp"
 
 namespace collectives {
 namespace {
@@ -12,6 +8,9 @@ namespace {
 constexpr std::size_t pack_bytes = 16;
 
 constexpr int most_blocks = 132;  // what the flags in a pool have room for, and more than any GPU so far gains from
+
+// Of a GPU that the machine's description says nothing of: any that has peers to talk to has these.
+constexpr std::uint32_t least_multiprocessors = 32;
 
 std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
@@ -28,7 +27,8 @@ Wire wire_for(const PlannerOptions& options, const Fabric& fabric, DataType type
 int block_limit(const Fabric& fabric, const PlannerOptions& options) {
   if (fabric.backend == Backend::host) return 1;
   // All blocks of all ranks on a device must run at once, and leave room for the caller's kernels.
-  const int share = static_cast<int>(std::max(fabric.multiprocessors, 1u) / std::max(fabric.ranks_per_device, 1u));
+  const std::uint32_t multiprocessors = fabric.multiprocessors > 0 ? fabric.multiprocessors : least_multiprocessors;
+  const int share = static_cast<int>(multiprocessors / std::max(fabric.ranks_per_device, 1u));
   const int limit = std::clamp(share, 1, most_blocks);
   return options.max_blocks > 0 ? std::min(limit, options.max_blocks) : limit;
 }
@@ -41,22 +41,25 @@ std::size_t row_bytes(const Plan& plan, int lanes) {
   return static_cast<std::size_t>(lanes) * static_cast<std::size_t>(plan.blocks) * plan.tile_bytes;
 }
 
-/// As many stages as the slots hold, up to `deepest` or as many as there are tiles. Halves the tile until `fewest` fit.
-void fit_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot_bytes, std::size_t fewest, std::size_t deepest) {
+/// As many stages as the slots hold, up to `deepest` or as many as there are tiles. Halves the tile until `fewest` fit; false if
+/// they never do.
+bool fit_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot_bytes, std::size_t fewest, std::size_t deepest) {
   for (;; plan.tile_bytes = divide_up(plan.tile_bytes / pack_bytes, 2) * pack_bytes) {
     const std::size_t room = slot_bytes / row_bytes(plan, lanes);
     const std::size_t tiles = tiles_of(plan, chunk_packs);
     if (tiles <= room || room >= fewest) {
       plan.stages = static_cast<int>(std::min({tiles, room, deepest}));
-      return;
+      return true;
     }
-    require(plan.tile_bytes > pack_bytes,
-            [&] {
-              return fmt::format("the pool is too small: {} lanes of {} blocks need {} bytes of slots, there are {}", lanes, plan.blocks,
-                                 fewest * row_bytes(plan, lanes), slot_bytes);
-            },
-            ErrorCode::out_of_memory);
+    if (plan.tile_bytes == pack_bytes) return false;
   }
+}
+
+/// No larger than lets two stages of whole warps fit the slots, unless all tiles fit anyway.
+void fit_two_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t slot_bytes) {
+  constexpr std::size_t warp_bytes = 32 * pack_bytes;
+  const std::size_t largest = slot_bytes * plan.tile_bytes / row_bytes(plan, lanes) / 2 / warp_bytes * warp_bytes;
+  if (tiles_of(plan, chunk_packs) * row_bytes(plan, lanes) > slot_bytes && largest > 0) plan.tile_bytes = std::min(plan.tile_bytes, largest);
 }
 
 bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
@@ -87,11 +90,14 @@ void shape_once(Plan& plan, std::size_t chunk_packs, int limit) {
 /// Grids as measured on 2, 3 and 4 H200 (perf/results). Small messages want every pack under way at once, on as many
 /// multiprocessors as there are; large ones one block on each, and tiles so large that an iteration's 2 us of latency, which
 /// nothing hides, are little beside its transfers. More than four tiles without credits only spread over more of the cache.
-void shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std::size_t slot_bytes) {
+bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std::size_t slot_bytes) {
   constexpr std::size_t most_threads_once = 512, large_tile = 960, medium_tile = 512, unhurried_tiles = 4;
   plan.direct = true;
   const std::size_t once = static_cast<std::size_t>(limit) * most_threads_once;
-  if (chunk_packs <= once && static_cast<std::size_t>(lanes) * once * pack_bytes <= slot_bytes) return shape_once(plan, chunk_packs, limit);
+  if (chunk_packs <= once && static_cast<std::size_t>(lanes) * once * pack_bytes <= slot_bytes) {
+    shape_once(plan, chunk_packs, limit);
+    return true;
+  }
   const std::size_t threads = chunk_packs <= 64 * 64 ? 64 : chunk_packs <= 128 * 128 ? 128 : 256;
   plan.threads = static_cast<int>(threads);
   plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
@@ -101,19 +107,22 @@ void shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
   plan.wide = tiles > unhurried_tiles || tiles > slot_bytes / row_bytes(plan, lanes);
   if (plan.wide && 2 * slot_bytes / row_bytes(plan, lanes) < 4) plan.tile_bytes = even_tile(share, medium_tile) * pack_bytes;
   if (plan.tile_bytes > medium_tile * pack_bytes) plan.threads = 480;
-  fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
+  return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
 }
 
 }  // namespace
 
-void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
+std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
   const Program& program = routine.programs.front();
   const std::size_t packs = std::max<std::size_t>(divide_up(plan.bytes, pack_bytes), 1);
   const std::size_t chunk_packs = longest_chunk(program, packs);
   const int lanes = std::max(program.lanes, 1);
   const int limit = block_limit(fabric, options);
   plan.wire = wire_for(options, fabric, operation.type);
-  if (has_direct_kernel(plan, fabric, operation)) return shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes);
+  if (has_direct_kernel(plan, fabric, operation)) {
+    if (!shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes)) return {};
+    return tiles_of(plan, chunk_packs);
+  }
   if (fabric.backend == Backend::host) {
     plan.blocks = plan.threads = 1;
     plan.tile_bytes = std::min<std::size_t>(chunk_packs, 4096) * pack_bytes;  // 64 KB: a tile and its operands stay in a core's cache
@@ -123,7 +132,10 @@ void shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const 
     const std::size_t share = divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks));
     plan.tile_bytes = std::min<std::size_t>(share, 4 * static_cast<std::size_t>(plan.threads)) * pack_bytes;
   }
-  fit_stages(plan, chunk_packs, lanes, plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes, 2, 8);
+  const std::size_t slot_bytes = plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes;
+  fit_two_stages(plan, chunk_packs, lanes, slot_bytes);
+  if (!fit_stages(plan, chunk_packs, lanes, slot_bytes, 2, 8)) return {};
+  return tiles_of(plan, chunk_packs);
 }
 
 }  // namespace collectives

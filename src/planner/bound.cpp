@@ -1,0 +1,114 @@
+// Ranks and limits as a flow network: a limit is an edge between two nodes of its own, and a pair of ranks leads from one to the
+// other through its limits, one after the other. Flows may change over at a limit where ways may not, so the network carries all
+// that the machine can, and its cuts are bounds.
+#include "planner/bound.hpp"
+
+#include <bit>
+
+#include "planner/flow.hpp"
+
+namespace collectives {
+namespace {
+
+enum class Direction : std::uint8_t { out, in };
+
+class CutFinder {
+ public:
+  CutFinder(const Limits& limits, Direction direction) : limits_(limits), network_(limits.ranks() + 1 + 2 * limits.count()) {
+    std::int64_t total = 0;
+    for (int i = 0; i < limits.count(); ++i) total += limits[i].mb_per_s;
+    const std::int64_t unlimited = (total + 1) * 64;
+    for (int i = 0; i < limits.count(); ++i) limit_edges_.push_back(network_.add_edge(entry(i), exit(i), 0));
+    for (int from = 0; from < limits.ranks(); ++from)
+      for (int to = 0; to < limits.ranks(); ++to)
+        if (from != to)
+          add_way(direction == Direction::out ? from : to, direction == Direction::out ? to : from, limits.on(from, to), direction,
+                  unlimited);
+    for (int rank = 0; rank < limits.ranks(); ++rank) source_edges_.push_back(network_.add_edge(source(), rank, 0));
+  }
+
+  /// A cut whose ratio of bandwidth to ranks is below that of `best`, or `best` itself.
+  Cut narrower(const Cut& best) {
+    const auto n = static_cast<std::int64_t>(limits_.ranks());
+    const auto bandwidth = static_cast<std::int64_t>(best.mb_per_s);
+    set_capacities(best.ranks, bandwidth);
+    for (int sink = 0; sink < limits_.ranks(); ++sink) {
+      const std::int64_t flow = network_.max_flow(source(), sink);
+      if (flow >= n * bandwidth) continue;
+      Cut cut = side_of_source();
+      cut.mb_per_s = static_cast<std::uint64_t>((flow - (n - cut.ranks) * bandwidth) / best.ranks);
+      return cut;
+    }
+    return best;
+  }
+
+  /// The least cut between two ranks.
+  Cut between(int from, int to) {
+    set_capacities(1, 0);
+    const std::int64_t flow = network_.max_flow(from, to);
+    Cut cut = side_of_source();
+    cut.mb_per_s = static_cast<std::uint64_t>(flow);
+    return cut;
+  }
+
+ private:
+  int source() const { return limits_.ranks(); }
+  int entry(int limit) const { return limits_.ranks() + 1 + 2 * limit; }
+  int exit(int limit) const { return entry(limit) + 1; }
+
+  void add_way(int from, int to, std::span<const int> way, Direction direction, std::int64_t unlimited) {
+    int node = from;
+    for (std::size_t i = 0; i < way.size(); ++i) {
+      const int limit = direction == Direction::out ? way[i] : way[way.size() - 1 - i];
+      network_.add_edge(node, entry(limit), unlimited);
+      node = exit(limit);
+    }
+    network_.add_edge(node, to, unlimited);
+  }
+
+  void set_capacities(std::int64_t scale, std::int64_t from_source) {
+    for (int i = 0; i < limits_.count(); ++i) network_.set_capacity(limit_edges_[static_cast<std::size_t>(i)], scale * limits_[i].mb_per_s);
+    for (const int edge : source_edges_) network_.set_capacity(edge, from_source);
+  }
+
+  Cut side_of_source() const {
+    const auto side = network_.source_side();
+    Cut cut;
+    for (int rank = 0; rank < limits_.ranks(); ++rank)
+      if (side[static_cast<std::size_t>(rank)]) cut.inside |= 1u << rank;
+    cut.ranks = std::popcount(cut.inside);
+    return cut;
+  }
+
+  const Limits& limits_;
+  FlowNetwork network_;
+  std::vector<int> limit_edges_;
+  std::vector<int> source_edges_;
+};
+
+Cut narrowest_a_rank(const Limits& limits, Direction direction) {
+  CutFinder finder(limits, direction);
+  Cut best = finder.between(0, 1);
+  for (;;) {
+    const Cut next = finder.narrower(best);
+    if (next == best) return best;
+    best = next;
+  }
+}
+
+}  // namespace
+
+Cut all_gather_cut(const Limits& limits) { return narrowest_a_rank(limits, Direction::out); }
+
+Cut reduce_scatter_cut(const Limits& limits) { return narrowest_a_rank(limits, Direction::in); }
+
+Cut all_reduce_cut(const Limits& limits) {
+  CutFinder finder(limits, Direction::out);
+  Cut best = finder.between(0, 1);
+  for (int rank = 1; rank < limits.ranks(); ++rank)
+    for (const Cut& cut : {finder.between(0, rank), finder.between(rank, 0)})
+      if (cut.mb_per_s < best.mb_per_s) best = cut;
+  return best;
+}
+
+}  // namespace collectives

@@ -1,0 +1,97 @@
+#include "planner/tree_pricing.hpp"
+
+#include <algorithm>
+
+namespace collectives {
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+constexpr int none = -1;
+constexpr int widest = 2;
+
+bool is_below(const std::vector<int>& parent, int node, int above) {
+  while (node != none && node != above) node = parent[at(node)];
+  return node == above;
+}
+
+int depth_of(const std::vector<int>& parent, int node) {
+  int depth = 0;
+  for (; parent[at(node)] != none; node = parent[at(node)]) ++depth;
+  return depth;
+}
+
+/// The highest place below `widest` children for a node, where it costs at most `most`; or none.
+int better_parent(const Weights& weights, const std::vector<int>& parent, const std::vector<int>& children, int node, double most) {
+  int best = none;
+  for (int other = 0; other < weights.nodes; ++other) {
+    if (children[at(other)] >= widest || is_below(parent, other, node) || weights(other, node) > most) continue;
+    if (best == none || depth_of(parent, other) < depth_of(parent, best)) best = other;
+  }
+  return best;
+}
+
+}  // namespace
+
+std::vector<double> demand_of(const TreePair& pair, const Limits& limits, bool strained) {
+  std::vector<double> demand(at(limits.count()), 0.0);
+  std::vector<int> fan(at(limits.ranks()), 0);
+  for (int rank = 0; rank < limits.ranks(); ++rank)
+    if (const int above = pair.down[at(rank)]; above != none && limits.through_root(above, rank)) ++fan[at(above)];
+  const auto load = [&](int from, int to, double amount) {
+    for (const int limit : limits.on(from, to)) demand[at(limit)] += amount;
+  };
+  for (int rank = 0; rank < limits.ranks(); ++rank) {
+    if (const int above = pair.up[at(rank)]; above != none) load(rank, above, 1);
+    if (const int above = pair.down[at(rank)]; above != none)
+      load(above, rank, strained && limits.through_root(above, rank) ? fan_out_strain(fan[at(above)]) : 1);
+  }
+  return demand;
+}
+
+TreePricing::TreePricing(const Limits& limits, const Prices& prices) : down_{limits.ranks(), {}}, up_{limits.ranks(), {}} {
+  for (int from = 0; from < limits.ranks(); ++from)
+    for (int to = 0; to < limits.ranks(); ++to) {
+      for (const int limit : limits.on(from, to)) down_(from, to) += prices[at(limit)];
+      up_(to, from) = down_(from, to);
+    }
+}
+
+TreePair TreePricing::cheapest(int root) const {
+  return {.up = cheapest_arborescence(up_, root), .down = cheapest_arborescence(down_, root)};
+}
+
+TreePair TreePricing::thinned(TreePair pair, double dearer) const {
+  std::vector<int> children(pair.down.size(), 0);
+  for (const int parent : pair.down)
+    if (parent != none) ++children[at(parent)];
+  for (int node = down_.nodes - 1; node >= 0; --node) {
+    const int parent = pair.down[at(node)];
+    if (parent == none || children[at(parent)] <= widest) continue;
+    const int better = better_parent(down_, pair.down, children, node, dearer * down_(parent, node));
+    if (better == none) continue;
+    pair.down[at(node)] = better;
+    --children[at(parent)];
+    ++children[at(better)];
+  }
+  return pair;
+}
+
+double TreePricing::cost_of(const TreePair& pair) const {
+  double cost = 0;
+  for (int rank = 0; rank < up_.nodes; ++rank) {
+    if (pair.up[at(rank)] >= 0) cost += up_(pair.up[at(rank)], rank);
+    if (pair.down[at(rank)] >= 0) cost += down_(pair.down[at(rank)], rank);
+  }
+  return cost;
+}
+
+TreePricing::Apart TreePricing::cheapest_apart() const {
+  const auto up = cheapest_arborescence(up_), down = cheapest_arborescence(down_);
+  const auto root_of = [](const std::vector<int>& tree) {
+    return static_cast<int>(std::find(tree.begin(), tree.end(), none) - tree.begin());
+  };
+  return {{root_of(up), root_of(down)}, cost_of({.up = up, .down = down})};
+}
+
+}  // namespace collectives
