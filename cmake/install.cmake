@@ -1,4 +1,10 @@
 install(TARGETS collectives EXPORT collectives-targets FILE_SET HEADERS)
+if(COLLECTIVES_CLI)
+  # Finds the library beside it wherever the two are carried.
+  file(RELATIVE_PATH from_bin_to_lib ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
+  set_target_properties(collectives_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${from_bin_to_lib}")
+  install(TARGETS collectives_cli)
+endif()
 install(EXPORT collectives-targets NAMESPACE collectives:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/collectives)
 configure_package_config_file(cmake/collectives-config.cmake.in ${PROJECT_BINARY_DIR}/collectives-config.cmake
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/collectives)

@@ -1,0 +1,93 @@
+#include "cli/drawing.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "cli/text.hpp"
+
+namespace cli {
+namespace {
+
+using collectives::Link;
+using collectives::LinkKind;
+using collectives::Machine;
+using collectives::NodeKind;
+using collectives::Peer;
+
+constexpr const char* colours[] = {"#1b6ca8", "#c8553d", "#3b8132", "#8d5a97", "#b8860b", "#00808a", "#a0305a", "#555555"};
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : printable(text)) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+std::string node_text(const Machine& machine, int index) {
+  constexpr const char* shapes[] = {"box", "house", "diamond", "trapezium", "hexagon"};
+  const auto& node = machine.nodes[static_cast<std::size_t>(index)];
+  const std::string name = label_of(machine, index), chip = printable(node.name);
+  const bool gpu = node.kind == NodeKind::gpu;
+  // A backslash-n of Graphviz, which `quoted` would take for the name's own.
+  std::string label = quoted(name);
+  if (gpu && !chip.empty()) label = quoted(name).substr(0, name.size() + 1) + "\\n" + quoted(chip).substr(1);
+  return fmt::format("  n{} [label={}, shape={}{}];\n", index, label, shapes[static_cast<std::size_t>(node.kind) % std::size(shapes)],
+                     gpu ? ", style=filled, fillcolor=\"#e8f0e0\"" : "");
+}
+
+std::string link_text(const Link& link, bool both) {
+  constexpr const char* styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2",
+                                    "color=\"#888888\""};
+  return fmt::format("  n{} -> n{} [{}, {}{}];\n", link.from, link.to, both ? "dir=none" : "dir=forward",
+                     styles[static_cast<std::size_t>(link.kind) % std::size(styles)],
+                     link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
+}
+
+std::string refusals_text(const Machine& machine) {
+  std::string out;
+  for (const Peer& peer : machine.peers) {
+    if (peer.access || peer.from > peer.to) continue;
+    out += fmt::format("  n{} -> n{} [dir=none, style=dotted, color=\"#c0c0c0\", constraint=false, tooltip={}];\n", peer.from, peer.to,
+                       quoted(peer.reason.empty() ? "no peer access" : peer.reason));
+  }
+  return out;
+}
+
+std::string arrows_text(const Machine& machine, const std::vector<Arrow>& arrows) {
+  std::string out;
+  const auto node_of = [&](int device) {
+    for (const int gpu : machine.gpus())
+      if (machine.nodes[static_cast<std::size_t>(gpu)].device == device) return gpu;
+    return -1;
+  };
+  for (const Arrow& arrow : arrows)
+    out += fmt::format("  n{} -> n{} [color=\"{}\", penwidth={:.2f}, constraint=false, tooltip=\"channel {}: {:.3f} of the message\"];\n",
+                       node_of(arrow.from), node_of(arrow.to), colours[static_cast<std::size_t>(arrow.channel) % std::size(colours)],
+                       0.8 + 2.5 * std::min(arrow.share, 1.0), arrow.channel, arrow.share);
+  return out;
+}
+
+}  // namespace
+
+std::string to_dot(const Machine& machine, const std::vector<Arrow>& arrows) {
+  std::string out = fmt::format(
+      "digraph machine {{\n  label={};\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
+      quoted(machine.name.empty() ? "machine" : machine.name));
+  for (std::size_t index = 0; index < machine.nodes.size(); ++index) out += node_text(machine, static_cast<int>(index));
+  // A pair of opposite links of one rate is one line.
+  std::set<std::tuple<int, int, LinkKind, double>> all;
+  for (const Link& link : machine.links) all.insert({link.from, link.to, link.kind, link.gb_per_s});
+  for (const Link& link : machine.links) {
+    const bool both = all.count({link.to, link.from, link.kind, link.gb_per_s}) > 0;
+    // Trees are drawn from the CPUs down: of the two, the one that leads down has the later node first.
+    if (!both || link.from > link.to) out += link_text(link, both);
+  }
+  out += arrows.empty() ? refusals_text(machine) : arrows_text(machine, arrows);
+  return out + "}\n";
+}
+
+}  // namespace cli

@@ -1,0 +1,85 @@
+// The command as a whole: subcommands, exit status, what bad words get.
+#include "cli.hpp"
+#include "cli/options.hpp"
+#include "test.hpp"
+
+using cli::Exit;
+
+TEST_CASE("the command's help lists its subcommands and exit status", "[cli]") {
+  for (const char* word : {"--help", "-h", "help"}) {
+    const Answer answer = ask({word});
+    CHECK(answer.exit == Exit::healthy);
+    for (const char* name : {"topo"}) CHECK_THAT(answer.out, ContainsSubstring(name));
+    CHECK_THAT(answer.out, ContainsSubstring("5 unusable"));
+  }
+}
+
+TEST_CASE("every subcommand explains its options", "[cli]") {
+  for (const char* name : {"topo"}) {
+    const Answer answer = ask({name, "--help"});
+    CAPTURE(name);
+    CHECK(answer.exit == Exit::healthy);
+    CHECK_THAT(answer.out, ContainsSubstring("--machine"));
+    CHECK_THAT(answer.out, ContainsSubstring("--json"));
+  }
+}
+
+TEST_CASE("words that are not understood are unusable and say what was expected", "[cli]") {
+  CHECK(ask({}).exit == Exit::unusable);
+  CHECK_THAT(ask({}).err, ContainsSubstring("expected a subcommand"));
+  CHECK(ask({"topology"}).exit == Exit::unusable);
+  CHECK_THAT(ask({"topology"}).err, ContainsSubstring("expected one of"));
+  for (const char* name : {"topo"}) {
+    CAPTURE(name);
+    const Answer unknown = ask({name, "--no-such-option"});
+    CHECK(unknown.exit == Exit::unusable);
+    CHECK(unknown.out == "");
+    CHECK_THAT(unknown.err, ContainsSubstring("--no-such-option"));
+    const Answer missing = ask({name, "--machine", "/no/such/machine.json"});
+    CHECK(missing.exit == Exit::unusable);
+    CHECK_THAT(missing.err, ContainsSubstring("/no/such/machine.json"));
+  }
+}
+
+TEST_CASE("a file that describes no machine is unusable, with line and column", "[cli]") {
+  const Answer answer = ask({"topo", "--machine", std::string(TEST_PROJECT_DIR) + "/README.md"});
+  CHECK(answer.exit == Exit::unusable);
+  CHECK_THAT(answer.err, ContainsSubstring("expected"));
+}
+
+TEST_CASE("an answer that cannot be written is unusable", "[cli]") {
+  std::ostringstream out, err;
+  out.setstate(std::ios::badbit);
+  CHECK(cli::run({"topo", "--machine", machine_path("pcie_2x.json")}, out, err) == Exit::unusable);
+}
+
+TEST_CASE("sizes take units of 1024 and nothing else", "[cli]") {
+  CHECK(cli::parse_bytes("0") == 0);
+  CHECK(cli::parse_bytes("1") == 1);
+  CHECK(cli::parse_bytes("64K") == 65536);
+  CHECK(cli::parse_bytes("1.5M") == 1572864);
+  CHECK(cli::parse_bytes("140G") == 150323855360);
+  CHECK(cli::parse_bytes("1T") == std::size_t{1} << 40);
+  for (const char* text : {"", "M", "-1", "1 M", "1MB", "1KK", "nan", "inf", "0x10", "1e30", "2000T"}) {
+    CAPTURE(text);
+    CHECK_THROWS_WITH(cli::parse_bytes(text), ContainsSubstring("is no size: expected bytes such as"));
+  }
+}
+
+TEST_CASE("lists of GPUs are ordinals with commas and nothing else", "[cli]") {
+  CHECK(cli::parse_devices("0") == std::vector<int>{0});
+  CHECK(cli::parse_devices("3,1,12") == std::vector<int>{3, 1, 12});
+  for (const char* text : {"", ",", "0,", ",0", "0,,1", "-1", "0;1", "0 1", "a", "99999999999999"}) {
+    CAPTURE(text);
+    CHECK_THROWS_WITH(cli::parse_devices(text), ContainsSubstring("is no list of GPUs"));
+  }
+}
+
+TEST_CASE("types have the library's names and the models' short ones", "[cli]") {
+  using collectives::DataType;
+  CHECK(cli::parse_type("bf16") == DataType::bfloat16);
+  CHECK(cli::parse_type("bfloat16") == DataType::bfloat16);
+  CHECK(cli::parse_type("fp32") == DataType::float32);
+  CHECK(cli::parse_type("float") == DataType::float32);
+  CHECK_THROWS_WITH(cli::parse_type("bf17"), ContainsSubstring("expected one of float"));
+}

@@ -1,0 +1,77 @@
+// What `collectives` prints, word for word, on machines of every kind. After a change that is meant:
+//   COLLECTIVES_UPDATE_GOLDEN=1 build/host/bin/collectives_tests "[golden]"
+// writes tests/golden anew; the facts that the other tests of the command assert hold whatever is written there.
+#include <filesystem>
+#include <set>
+
+#include "cli.hpp"
+#include "test.hpp"
+
+namespace {
+
+struct Golden {
+  const char* subcommand;
+  const char* machine;
+  cli::Words options;
+};
+
+const Golden goldens[] = {
+    {"topo", "pcie_2x.json", {}},           {"topo", "chain_3x.json", {}},
+    {"topo", "nvlink_pairs_4x.json", {}},   {"topo", "bridges_across_sockets_6x.json", {}},
+    {"topo", "mixed_islands_7x.json", {}},  {"topo", "nvswitch_8x.json", {}},
+    {"topo", "cube_mesh_8x.json", {}},      {"topo", "two_sockets_8x.json", {}},
+    {"topo", "pcie_switches_8x.json", {}},  {"topo", "pcie_no_peers_8x.json", {}},
+    {"topo", "pcie_switches_16x.json", {}}, {"topo", "one_refused_3x.p2p_test.txt", {}},
+    {"topo", "bridge_3x.hwloc.xml", {}},    {"topo", "chain_3x.json", {"--dot"}},
+};
+
+/// plan_pcie_2x_ranks_0,1.txt
+std::string file_of(const Golden& golden) {
+  const std::string machine = golden.machine;
+  std::string name = std::string(golden.subcommand) + "_" + machine.substr(0, machine.find('.'));
+  for (const std::string& option : golden.options) name += "_" + option.substr(std::min(option.size(), option.find_first_not_of('-')));
+  return name + ".txt";
+}
+
+std::filesystem::path folder() { return std::filesystem::path(TEST_PROJECT_DIR) / "tests" / "golden"; }
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Answer answer_to(const Golden& golden) {
+  cli::Words words{golden.subcommand};
+  words.insert(words.end(), golden.options.begin(), golden.options.end());
+  return ask_of(golden.machine, words);
+}
+
+}  // namespace
+
+TEST_CASE("the command prints what its golden files hold", "[cli][golden]") {
+  const bool update = std::getenv("COLLECTIVES_UPDATE_GOLDEN") != nullptr;
+  std::set<std::string> known;
+  for (const Golden& golden : goldens) {
+    const std::string file = file_of(golden);
+    CAPTURE(file);
+    const Answer answer = answer_to(golden);
+    CHECK(answer.err == "");
+    CHECK(answer.exit == cli::Exit::healthy);
+    CHECK(known.insert(file).second);
+    if (update) std::ofstream(folder() / file, std::ios::binary) << answer.out;
+    CHECK(answer.out == read(folder() / file));
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder())) {
+    const std::string file = entry.path().filename();
+    if (update && known.count(file) == 0) std::filesystem::remove(entry.path());
+    CAPTURE(file);
+    CHECK((update || known.count(file) == 1));
+  }
+}
+
+TEST_CASE("the command says the same twice", "[cli][golden]") {
+  for (const Golden& golden : goldens) {
+    CAPTURE(file_of(golden));
+    CHECK(answer_to(golden).out == answer_to(golden).out);
+  }
+}
