@@ -24,12 +24,6 @@ std::vector<Reach> reaches() {
           {"one pair apart", 3, "0-2"},                 {"three and two", 5, "0-3,0-4,1-3,1-4,2-3,2-4"}, {"nobody", 4, "off"}};
 }
 
-std::vector<int> places(int ranks, int devices) {
-  std::vector<int> all;
-  for (int rank = 0; rank < ranks; ++rank) all.push_back(rank % devices);
-  return all;
-}
-
 void try_sizes(Ranks& ranks, std::size_t largest) {
   std::uint64_t seed = 1;
   for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{31}, std::size_t{1031}, std::size_t{70'001}, largest})
@@ -75,7 +69,9 @@ TEST_CASE("ranks of which only some reach each other get exact results, on GPUs"
   const int gpus = cuda_device_count();
   REQUIRE(gpus > 0);
   const Reach reach = GENERATE(from_range(reaches()));
-  try_algorithms(reach, places(reach.ranks, gpus), {}, 3'000'000);
+  std::vector<int> devices;
+  for (int rank = 0; rank < reach.ranks; ++rank) devices.push_back(rank % gpus);
+  try_algorithms(reach, devices, {}, 3'000'000);
 }
 
 #endif
