@@ -146,7 +146,7 @@ Plan Planner::choose(std::size_t count, Operation operation) const {
   std::optional<Plan> best;
   // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken. What the model cannot tell apart
   // goes to the direct algorithms, whose bits do not depend on the size.
-  const auto ns = [](const Plan& plan) { return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1.05e3)); };
+  const auto ns = [](const Plan& plan) { return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1.1e3)); };
   for (const Routine& routine : routines_) {
     if (!allows(routine.choice)) continue;
     const auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);
