@@ -32,7 +32,7 @@ COLLECTIVES_PERF_BOTH constexpr bool is_unsigned(DataType type) {
   return type == DataType::uint8 || type == DataType::uint32 || type == DataType::uint64;
 }
 
-COLLECTIVES_PERF_BOTH constexpr bool is_float8(DataType type) { return type == DataType::float8_e4m3 || type == DataType::float8_e5m2; }
+COLLECTIVES_PERF_BOTH constexpr bool is_8_bit_float(DataType type) { return type == DataType::float8_e4m3 || type == DataType::float8_e5m2; }
 
 /// The finaliser of SplitMix64.
 COLLECTIVES_PERF_BOTH constexpr std::uint64_t mix(std::uint64_t x) {
@@ -58,7 +58,7 @@ COLLECTIVES_PERF_BOTH constexpr int average_operand(const Payload& payload, std:
   const bool middle = position == payload.ranks - 1 && payload.ranks % 2 == 1;
   const int offset = middle ? 0 : position % 2 == 0 ? position / 2 + 1 : -(position / 2 + 1);
   // 8-bit floats hold no integer beyond 8 or 16 exactly: operands of 1, -1 and 0.
-  if (is_float8(payload.type)) return middle ? 0 : position % 2 == 0 ? 1 : -1;
+  if (is_8_bit_float(payload.type)) return middle ? 0 : position % 2 == 0 ? 1 : -1;
   const int base = static_cast<int>(hash & 3) + (is_unsigned(payload.type) ? 8 : -2);
   return base + offset;
 }
@@ -73,7 +73,7 @@ COLLECTIVES_PERF_BOTH constexpr int operand_of(const Payload& payload, std::uint
     const int magnitude = rank < 6 && (bits & 7) == 0 ? 2 : 1;  // a power of two, whatever the type
     return sign && (bits & 8) != 0 ? -magnitude : magnitude;
   }
-  if (is_float8(payload.type)) return rank < 8 ? static_cast<int>(bits % 3u) - 1 : 0;
+  if (is_8_bit_float(payload.type)) return rank < 8 ? static_cast<int>(bits % 3u) - 1 : 0;
   return sign ? static_cast<int>((bits * 17ull) >> 24) - 8 : static_cast<int>((bits * 9ull) >> 24);
 }
 
