@@ -56,7 +56,7 @@ struct Memory {
 template <template <typename> typename W>
 std::size_t run_rank(int rank, Memory& memory, const Planner& planner) {
   RankContext context{.rank = rank, .ranks = ranks, .timeout_ns = 30'000'000'000, .first_epoch = 1, .layout = memory.layout};
-  for (std::size_t peer = 0; peer < ranks; ++peer) context.pools[peer] = reinterpret_cast<std::byte*>(memory.pools[peer].data());
+  for (std::size_t peer = 0; peer < ranks; ++peer) context.pools[peer] = context.common[peer] = reinterpret_cast<std::byte*>(memory.pools[peer].data());
   kernels::FaultRecord fault{};
   Arguments arguments(context, &fault);
   std::vector<int> in(count), out(count);

@@ -16,7 +16,7 @@ class Team {
     for (int rank = 0; rank < ranks; ++rank) pools_.push_back(make_rank_pool(PoolKind::host, -1, std::size_t{1} << 30, layout, first_epoch));
     for (int rank = 0; rank < ranks; ++rank) {
       RankContext context{.rank = rank, .ranks = ranks, .device = -1, .timeout_ns = 5'000'000'000u, .first_epoch = first_epoch, .layout = layout};
-      for (std::size_t peer = 0; peer < pools_.size(); ++peer) context.pools[peer] = pools_[peer].pool->base();
+      for (std::size_t peer = 0; peer < pools_.size(); ++peer) context.pools[peer] = context.common[peer] = pools_[peer].pool->base();
       executors_.push_back(make_host_executor(std::move(context)));
     }
   }

@@ -194,8 +194,9 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   Mesh& mesh = *world->mesh;
   const auto introductions = gather_all(mesh, introduce(settings, backend, device));
   expect_same_options(introductions, rank);
-  const kernels::Layout layout = layout_for(share_of(introductions), backend);
   const Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  const MeetingPlaces places = meeting_places(fabric);
+  const kernels::Layout layout = layout_for(share_of(introductions) / places.pools_a_bound(), backend);
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
   // Packed trees come from a program in floating point: it must have come out the same everywhere.
   for (const std::uint64_t digest : gather_all(mesh, world->planner->digest()))
@@ -209,7 +210,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
                       .layout = layout};
   context.lost_peer = [&mesh] { return mesh.lost_peer(); };
   context.left_peers = [&mesh] { return mesh.left_peers(); };
-  meet(*world, context, meeting_places(fabric), settings);
+  meet(*world, context, places, settings);
   RankPool& pool = world->pools[0];
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
   // Nobody calls before every pool is ready and every kernel is loaded.

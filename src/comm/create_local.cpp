@@ -63,12 +63,12 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
   const std::vector<int> places = backend == Backend::cuda ? devices : std::vector<int>(devices.size(), -1);
   std::size_t share = SIZE_MAX;
   for (const int device : places) share = std::min(share, share_of(device, places, pool_bound(device, settings.options.pool_bytes)));
-  const kernels::Layout layout = layout_for(share, backend);
   const Fabric fabric = fabric_for(devices, backend, settings);
+  const MeetingPlaces meeting = meeting_places(fabric);
+  const kernels::Layout layout = layout_for(share / meeting.pools_a_bound(), backend);
 
   auto world = std::make_shared<World>();
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
-  const MeetingPlaces meeting = meeting_places(fabric);
   world->pools = make_pools(meeting.own, places, settings, layout);
   if (meeting.common) world->common = make_pools(*meeting.common, places, settings, layout);
   grant_access(*world, meeting, places);

@@ -49,6 +49,9 @@ struct MeetingPlaces {
   PoolKind own = PoolKind::host;
   std::optional<PoolKind> common;                        ///< of a second pool a rank, if there are both
   std::array<std::uint32_t, max_ranks> out_of_reach{};  ///< of each rank: those it meets in common memory alone, a bit each
+
+  /// How many of a rank's pools share one bound.
+  std::size_t pools_a_bound() const { return common == own ? 2 : 1; }
 };
 MeetingPlaces meeting_places(const Fabric& fabric);
 

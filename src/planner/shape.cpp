@@ -63,8 +63,8 @@ void fit_two_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t 
 }
 
 bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
-  return fabric.backend == Backend::cuda && is_direct(plan.choice.algorithm) && plan.wire == Wire::sentinel && operation.op == ReduceOp::sum && fabric.ranks <= 8 &&
-         !operation.general;
+  return fabric.backend == Backend::cuda && !fabric.mixed() && is_direct(plan.choice.algorithm) && plan.wire == Wire::sentinel &&
+         operation.op == ReduceOp::sum && fabric.ranks <= 8 && !operation.general;
 }
 
 /// `share` packs in as few tiles as `largest` allows, of about equal size. Whole warps: a row that begins amid a line of the
@@ -134,7 +134,8 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   }
   const std::size_t slot_bytes = plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes;
   fit_two_stages(plan, chunk_packs, lanes, slot_bytes);
-  if (!fit_stages(plan, chunk_packs, lanes, slot_bytes, 2, 8)) return {};
+  const auto fewest = static_cast<std::size_t>(std::max(program.min_stages, 2));
+  if (!fit_stages(plan, chunk_packs, lanes, slot_bytes, fewest, std::max<std::size_t>(fewest, 8))) return {};
   return tiles_of(plan, chunk_packs);
 }
 
