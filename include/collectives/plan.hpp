@@ -73,16 +73,29 @@ struct Candidate {
   std::string note;              ///< why it was taken or passed over
 };
 
+/// In `round`, rank `from` sends its value of what `channel` carries to rank `to`, which combines it with its own or takes it.
+struct Move {
+  int round = 0;
+  int channel = 0;
+  int from = 0;
+  int to = 0;
+  bool reduces = false;
+};
+
 /// A plan with the reasons for it.
 struct PlanReport {
   Plan plan;
   double bound_us = 0;                ///< no traffic of this collective takes less here, whatever its latency: proved for this machine; 0 if nothing is
   std::vector<Candidate> candidates;  ///< best first
   std::string explanation;            ///< a paragraph and a table for people
+  std::vector<double> shares{};       ///< what each channel carries, as a part of the plan's bytes
+  std::vector<Move> moves{};          ///< who sends what when, round by round; filled by `plan_call` and `plan_all_reduce`
 };
 
-/// What an all-reduce of `count` elements over these GPUs of `machine` (CUDA ordinals) would do. Needs no GPU.
-/// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, or a device the machine does not have.
+/// What a call would do over these GPUs of `machine` (CUDA ordinals, rank by rank). Needs no GPU.
+/// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, a device the machine does not have, or a root that is no rank.
+COLLECTIVES_EXPORT PlanReport plan_call(const Machine& machine, const std::vector<int>& devices, const PlanRequest& request);
+/// The same of an all-reduce of `count` elements.
 COLLECTIVES_EXPORT PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devices, std::size_t count, DataType type,
                                               ReduceOp op);
 

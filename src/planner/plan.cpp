@@ -2,6 +2,7 @@
 #include <collectives/plan.hpp>
 
 #include <charconv>
+#include <numeric>
 
 #include "base/require.hpp"
 #include "planner/planner.hpp"
@@ -17,6 +18,19 @@ constexpr std::size_t default_sentinel_bytes = std::size_t{24} << 20, default_fl
     names += std::string(index == 0 ? "" : ", ") + name_of(static_cast<Algorithm>(index));
   throw Error(ErrorCode::invalid_argument, "expected an algorithm, one of " + names + " (kary_tree:K with an arity K of 1 to " +
                                                std::to_string(max_ranks - 1) + "), not \"" + std::string(text) + "\"");
+}
+
+/// Chunks are channels. Between all and all each pair has a chunk, so that they are more than one buffer.
+void add_moves(PlanReport& report, const Schedule& schedule, Collective collective) {
+  const bool pairs = collective == Collective::all_to_all || collective == Collective::exchange;
+  const double buffers = pairs ? schedule.ranks : 1;
+  const auto equal = std::vector<std::uint32_t>(static_cast<std::size_t>(schedule.chunks), 1);
+  const auto& weights = schedule.weights.empty() ? equal : schedule.weights;
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (const std::uint32_t weight : weights) report.shares.push_back(buffers * weight / total);
+  for (std::size_t round = 0; round < schedule.rounds.size(); ++round)
+    for (const Transfer& transfer : schedule.rounds[round])
+      report.moves.push_back({static_cast<int>(round), transfer.chunk, transfer.from, transfer.to, transfer.action == Action::reduce});
 }
 
 }  // namespace
@@ -41,13 +55,24 @@ std::string to_string(AlgorithmChoice choice) {
   return choice.algorithm == Algorithm::kary_tree ? name + ":" + std::to_string(choice.arity) : name;
 }
 
-PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devices, std::size_t count, DataType type, ReduceOp op) {
+Planner planner_for(const Machine& machine, const std::vector<int>& devices) {
   require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
-          [&] { return "an all-reduce has 2 to 16 ranks, not " + std::to_string(devices.size()); });
+          [&] { return "a plan has 2 to 16 ranks, not " + std::to_string(devices.size()); });
   PlannerOptions options;
   options.sentinel_slot_bytes = default_sentinel_bytes;
   options.flagged_slot_bytes = default_flagged_bytes;
-  return Planner(fabric_of(machine, devices), options).explain(count, type, op);
+  return Planner(fabric_of(machine, devices), options);
+}
+
+PlanReport plan_call(const Machine& machine, const std::vector<int>& devices, const PlanRequest& request) {
+  const Planner planner = planner_for(machine, devices);
+  PlanReport report = planner.explain(request);
+  add_moves(report, planner.schedule(request, report.plan), request.collective);
+  return report;
+}
+
+PlanReport plan_all_reduce(const Machine& machine, const std::vector<int>& devices, std::size_t count, DataType type, ReduceOp op) {
+  return plan_call(machine, devices, {.collective = Collective::all_reduce, .count = count, .type = type, .op = op});
 }
 
 }  // namespace collectives

@@ -132,11 +132,16 @@ PlanReport Planner::explain(const PlanRequest& request) const {
   return explain(request.count, request.type, request.op);
 }
 
-const Program& Planner::program(const PlanRequest& request, const Plan& plan, int rank) const {
+const Routine& Planner::routine_for(const PlanRequest& request, const Plan& plan) const {
   const bool reduces_all = request.collective == Collective::all_reduce;
-  const Routine& found = reduces_all ? routine(plan.choice) : others_->routine(request.collective, plan.choice, request.root);
-  return found.programs.at(static_cast<std::size_t>(rank));
+  return reduces_all ? routine(plan.choice) : others_->routine(request.collective, plan.choice, request.root);
 }
+
+const Program& Planner::program(const PlanRequest& request, const Plan& plan, int rank) const {
+  return routine_for(request, plan).programs.at(static_cast<std::size_t>(rank));
+}
+
+const Schedule& Planner::schedule(const PlanRequest& request, const Plan& plan) const { return routine_for(request, plan).schedule; }
 
 Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const { return choose(count, {type, op}); }
 

@@ -68,6 +68,7 @@ class Planner {
   PlanReport explain(const PlanRequest& request) const;
   /// What `rank` runs for a plan that was made for `request`. Lives as long as this planner.
   const Program& program(const PlanRequest& request, const Plan& plan, int rank) const;
+  const Schedule& schedule(const PlanRequest& request, const Plan& plan) const;
 
   /// The least predicted time of those that fit the slots. Throws Error(out_of_memory) if none does.
   Plan all_reduce(std::size_t count, DataType type, ReduceOp op) const;
@@ -82,6 +83,7 @@ class Planner {
 
  private:
   bool allows(AlgorithmChoice choice) const;
+  const Routine& routine_for(const PlanRequest& request, const Plan& plan) const;
   Plan choose(std::size_t count, Operation operation) const;
 
   Fabric fabric_;
@@ -90,5 +92,9 @@ class Planner {
   std::vector<Routine> routines_;
   std::unique_ptr<Repertoire> others_;
 };
+
+/// For ranks on these GPUs of a machine (CUDA ordinals), with the slots that a pool usually has.
+/// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, or a device the machine does not have.
+Planner planner_for(const Machine& machine, const std::vector<int>& devices);
 
 }  // namespace collectives
