@@ -3,6 +3,7 @@
 // Catch2 2 and 3 behind one header: Debian 12 has 2.13, newer systems have 3.
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
+using Catch::Approx;
 using Catch::Matchers::ContainsSubstring;
 #else
 #include <catch2/catch.hpp>

@@ -1,21 +1,37 @@
 // The command as a whole: subcommands, exit status, what bad words get.
+#include <nlohmann/json.hpp>
+
 #include "cli.hpp"
 #include "cli/options.hpp"
 #include "test.hpp"
 
 using cli::Exit;
 
+namespace {
+
+constexpr const char* subcommands[] = {"topo", "plan", "advise"};
+
+/// What a subcommand cannot do without.
+cli::Words words_for(const std::string& name, const std::string& machine) {
+  cli::Words words{name, "--machine", machine};
+  if (name == "plan") words.insert(words.end(), {"--bytes", "1M"});
+  if (name == "advise") words.insert(words.end(), {"--tp", "2"});
+  return words;
+}
+
+}  // namespace
+
 TEST_CASE("the command's help lists its subcommands and exit status", "[cli]") {
   for (const char* word : {"--help", "-h", "help"}) {
     const Answer answer = ask({word});
     CHECK(answer.exit == Exit::healthy);
-    for (const char* name : {"topo"}) CHECK_THAT(answer.out, ContainsSubstring(name));
+    for (const char* name : subcommands) CHECK_THAT(answer.out, ContainsSubstring(name));
     CHECK_THAT(answer.out, ContainsSubstring("5 unusable"));
   }
 }
 
 TEST_CASE("every subcommand explains its options", "[cli]") {
-  for (const char* name : {"topo"}) {
+  for (const char* name : subcommands) {
     const Answer answer = ask({name, "--help"});
     CAPTURE(name);
     CHECK(answer.exit == Exit::healthy);
@@ -29,13 +45,13 @@ TEST_CASE("words that are not understood are unusable and say what was expected"
   CHECK_THAT(ask({}).err, ContainsSubstring("expected a subcommand"));
   CHECK(ask({"topology"}).exit == Exit::unusable);
   CHECK_THAT(ask({"topology"}).err, ContainsSubstring("expected one of"));
-  for (const char* name : {"topo"}) {
+  for (const char* name : subcommands) {
     CAPTURE(name);
     const Answer unknown = ask({name, "--no-such-option"});
     CHECK(unknown.exit == Exit::unusable);
     CHECK(unknown.out == "");
     CHECK_THAT(unknown.err, ContainsSubstring("--no-such-option"));
-    const Answer missing = ask({name, "--machine", "/no/such/machine.json"});
+    const Answer missing = ask(words_for(name, "/no/such/machine.json"));
     CHECK(missing.exit == Exit::unusable);
     CHECK_THAT(missing.err, ContainsSubstring("/no/such/machine.json"));
   }
@@ -45,6 +61,18 @@ TEST_CASE("a file that describes no machine is unusable, with line and column", 
   const Answer answer = ask({"topo", "--machine", std::string(TEST_PROJECT_DIR) + "/README.md"});
   CHECK(answer.exit == Exit::unusable);
   CHECK_THAT(answer.err, ContainsSubstring("expected"));
+}
+
+TEST_CASE("for programs there is JSON of every answer", "[cli]") {
+  for (const char* name : subcommands) {
+    CAPTURE(name);
+    cli::Words words = words_for(name, machine_path("chain_3x.json"));
+    words.push_back("--json");
+    const Answer answer = ask(words);
+    CHECK(answer.exit == Exit::healthy);
+    CHECK(nlohmann::json::accept(answer.out));
+    CHECK_FALSE(nlohmann::json::parse(answer.out).empty());
+  }
 }
 
 TEST_CASE("an answer that cannot be written is unusable", "[cli]") {

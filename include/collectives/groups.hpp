@@ -29,8 +29,9 @@ struct GroupSearch {
 };
 
 /// Looks at every group of `size` of the GPUs `among` (CUDA ordinals, at most 16): sketches what the work takes, sorts alike groups
-/// together, and plans the kinds whose sketch is best. Needs no GPU. About a second for 8 of 16.
+/// together, and plans the `most` kinds whose sketch is best, and the worst. Needs no GPU.
 /// Throws Error(invalid_argument) for a size below 2 or above the number of GPUs, no work, or a device the machine does not have.
-COLLECTIVES_EXPORT GroupSearch search_groups(const Machine& machine, const std::vector<int>& among, int size, const std::vector<Work>& work);
+COLLECTIVES_EXPORT GroupSearch search_groups(const Machine& machine, const std::vector<int>& among, int size, const std::vector<Work>& work,
+                                             std::size_t most = 64);
 
 }  // namespace collectives

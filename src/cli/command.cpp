@@ -15,6 +15,7 @@ using collectives::ErrorCode;
 constexpr Subcommand subcommands[] = {
     {"topo", "the machine: matrix of peers, tree of switches, what is refused and why", run_topo},
     {"plan", "what a call would do: every candidate, its steps, bytes, time and bound; who sends what when", run_plan},
+    {"advise", "which GPUs to use for a model, and how many", run_advise},
 };
 
 std::string usage() {

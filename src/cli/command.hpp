@@ -27,6 +27,7 @@ struct Subcommand {
   Exit (*run)(const Words& words, std::ostream& out);
 };
 
+Exit run_advise(const Words& words, std::ostream& out);
 Exit run_plan(const Words& words, std::ostream& out);
 Exit run_topo(const Words& words, std::ostream& out);
 

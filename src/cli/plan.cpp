@@ -28,11 +28,13 @@ PlanRequest request_of(const PlanOptions& options, std::size_t ranks) {
   request.type = parse_type(options.type);
   request.op = parse_op(options.op);
   request.root = options.root;
-  const bool blocks = request.collective != Collective::all_reduce && request.collective != Collective::broadcast && request.collective != Collective::reduce;
+  const bool blocks = request.collective != Collective::all_reduce && request.collective != Collective::broadcast &&
+                      request.collective != Collective::reduce;
   const std::size_t unit = size_of(request.type) * (blocks ? ranks : 1), bytes = parse_bytes(options.bytes);
   if (bytes < unit)
     throw collectives::Error(collectives::ErrorCode::invalid_argument,
-                             fmt::format("--bytes {}: expected at least {}, an element of {}{}", options.bytes, unit, name_of(request.type), blocks ? " a rank" : ""));
+                             fmt::format("--bytes {}: expected at least {}, an element of {}{}", options.bytes, unit, name_of(request.type),
+                                         blocks ? " a rank" : ""));
   request.count = bytes / unit;
   return request;
 }

@@ -20,7 +20,8 @@ std::string microseconds(double us) { return us < 10'000 ? fmt::format("{:.2f} u
 
 std::string places(const PlannedCall& call) {
   std::string out;
-  for (std::size_t rank = 0; rank < call.devices.size(); ++rank) out += fmt::format("{}{}:GPU{}", rank == 0 ? "" : " ", rank, call.devices[rank]);
+  for (std::size_t rank = 0; rank < call.devices.size(); ++rank)
+    out += fmt::format("{}{}:GPU{}", rank == 0 ? "" : " ", rank, call.devices[rank]);
   return out;
 }
 
@@ -31,7 +32,7 @@ std::string call_in_words(const PlannedCall& call) {
   return out + fmt::format(" of {} of {}", bytes_in_words(static_cast<double>(call.report.plan.bytes)), name_of(call.request.type));
 }
 
-/// Is there a bound to measure by? Only an all-reduce has one.
+/// Is there a bound to measure by?
 bool is_bounded(const PlannedCall& call) { return call.report.bound_us > 0; }
 
 std::string taken_in_words(const PlannedCall& call) {
@@ -40,19 +41,23 @@ std::string taken_in_words(const PlannedCall& call) {
   std::string out = fmt::format("Taken: {}, predicted {} by the model: {} GB/s.\n", to_string(plan.choice), microseconds(plan.predicted_us),
                                 rounded(static_cast<double>(plan.bytes) / plan.predicted_us * 1e-3));
   if (is_bounded(call))
-    out += fmt::format("Bound: {}, which no traffic up and down trees beats here, latency apart; what this plan moves takes {:.1f} % more.\n",
-                       microseconds(call.report.bound_us), 100 * taken.gap);
+    out +=
+        fmt::format("Bound: {}, which no traffic takes less than here, whatever its latency; what this plan moves takes {:.1f} % more.\n",
+                    microseconds(call.report.bound_us), 100 * taken.gap);
   out += fmt::format("It waits for: {}.\n", printable(taken.busiest));
-  out += fmt::format("It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", plan.blocks, plan.blocks == 1 ? "" : "s",
-                     plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire), bytes_in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
+  out += fmt::format("It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", plan.blocks,
+                     plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
+                     bytes_in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
   return out;
 }
 
 std::string candidates_text(const PlannedCall& call) {
-  std::vector<std::vector<std::string>> rows = {{"algorithm", "steps", "bytes a rank", "predicted", "gap", "waits for, and why it was taken or passed over"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"algorithm", "steps", "bytes a rank", "predicted", "gap", "waits for, and why it was taken or passed over"}};
   for (const Candidate& candidate : call.report.candidates)
-    rows.push_back({to_string(candidate.choice), std::to_string(candidate.steps), bytes_in_words(candidate.bytes_per_rank), microseconds(candidate.predicted_us),
-                    is_bounded(call) ? fmt::format("{:.1f} %", 100 * candidate.gap) : "-", printable(candidate.busiest) + "; " + printable(candidate.note)});
+    rows.push_back({to_string(candidate.choice), std::to_string(candidate.steps), bytes_in_words(candidate.bytes_per_rank),
+                    microseconds(candidate.predicted_us), is_bounded(call) ? fmt::format("{:.1f} %", 100 * candidate.gap) : "-",
+                    printable(candidate.busiest) + "; " + printable(candidate.note)});
   return aligned(rows, true);
 }
 
@@ -66,19 +71,22 @@ ordered_json moves_json(const PlannedCall& call) {
 }  // namespace
 
 std::string plan_text(const PlannedCall& call) {
-  return fmt::format("{}, ranks {}\n{}\n\n{}\n{}", call.machine.empty() ? "Machine" : printable(call.machine), places(call), call_in_words(call), taken_in_words(call),
-                     candidates_text(call));
+  return fmt::format("{}, ranks {}\n{}\n\n{}\n{}", call.machine.empty() ? "Machine" : printable(call.machine), places(call),
+                     call_in_words(call), taken_in_words(call), candidates_text(call));
 }
 
 std::string schedule_text(const PlannedCall& call) {
   const auto& report = call.report;
-  const auto bytes_of = [&](int channel) { return report.shares[static_cast<std::size_t>(channel)] * static_cast<double>(report.plan.bytes); };
-  std::string out = fmt::format("\nSchedule of {}: {} channel{}\n", to_string(report.plan.choice), report.shares.size(), report.shares.size() == 1 ? "" : "s");
+  const auto bytes_of = [&](int channel) {
+    return report.shares[static_cast<std::size_t>(channel)] * static_cast<double>(report.plan.bytes);
+  };
+  std::string out = fmt::format("\nSchedule of {}: {} channel{}\n", to_string(report.plan.choice), report.shares.size(),
+                                report.shares.size() == 1 ? "" : "s");
   int round = -1;
   for (const Move& move : report.moves) {
     if (move.round != round) out += fmt::format("round {}\n", (round = move.round) + 1);
-    out += fmt::format("  {:>2} -> {:<2}  channel {:<3} {:>10}  {}\n", move.from, move.to, move.channel, bytes_in_words(std::round(bytes_of(move.channel))),
-                       move.reduces ? "reduce" : "copy");
+    out += fmt::format("  {:>2} -> {:<2}  channel {:<3} {:>10}  {}\n", move.from, move.to, move.channel,
+                       bytes_in_words(std::round(bytes_of(move.channel))), move.reduces ? "reduce" : "copy");
   }
   return out;
 }
@@ -120,7 +128,8 @@ std::vector<Arrow> arrows_of(const PlannedCall& call) {
   constexpr std::size_t most_channels = 8, most_arrows = 64;
   const auto collect = [&](bool apart) {
     std::map<std::tuple<int, int, int>, double> shares;
-    for (const Move& move : call.report.moves) shares[{apart ? move.channel : 0, move.from, move.to}] += call.report.shares[static_cast<std::size_t>(move.channel)];
+    for (const Move& move : call.report.moves)
+      shares[{apart ? move.channel : 0, move.from, move.to}] += call.report.shares[static_cast<std::size_t>(move.channel)];
     return shares;
   };
   auto shares = collect(call.report.shares.size() <= most_channels);

@@ -14,12 +14,10 @@
 // There are up to 12870 groups of one size, and a plan takes milliseconds. So every group gets a sketch first: what the direct
 // algorithms and one greedy ring load onto what its flows share, in microseconds of a core. Groups with equal sketches, equal GPUs,
 // equal flows and equal loads are of one kind, and only one of a kind is planned. Sketches are no bound: a kind that packed trees
-// favour may stand too far down the list to be planned, where there are more kinds than `most_planned`.
+// favour may stand too far down the list to be planned, where there are more kinds than `most`.
 
 namespace collectives {
 namespace {
-
-constexpr std::size_t most_planned = 32;
 
 using Ranks = std::vector<int>;
 
@@ -67,10 +65,12 @@ class Sketcher {
       : fabric_(fabric_of(machine, devices)), limits_(fabric_), loads_(limits_), work_(work) {
     for (const int device : devices) {
       const auto gpus = machine.gpus();
-      const auto gpu = std::find_if(gpus.begin(), gpus.end(), [&](int index) { return machine.nodes[static_cast<std::size_t>(index)].device == device; });
+      const auto gpu = std::find_if(gpus.begin(), gpus.end(),
+                                    [&](int index) { return machine.nodes[static_cast<std::size_t>(index)].device == device; });
       const Node& node = machine.nodes[static_cast<std::size_t>(*gpu)];
       Digest chip;
-      for (const std::uint64_t value : {static_cast<std::uint64_t>(node.compute_capability), static_cast<std::uint64_t>(node.multiprocessors), node.memory_bytes})
+      for (const std::uint64_t value :
+           {static_cast<std::uint64_t>(node.compute_capability), static_cast<std::uint64_t>(node.multiprocessors), node.memory_bytes})
         chip.add(value);
       chips_.push_back(chip.value());
     }
@@ -111,7 +111,9 @@ class Sketcher {
     for (std::size_t at = 0; at < group.size(); ++at) {
       const int from = group[at];
       const auto better = [&](int a, int b) { return fabric_.link(from, a).mb_per_s < fabric_.link(from, b).mb_per_s; };
-      if (at + 1 < group.size()) std::iter_swap(group.begin() + static_cast<std::ptrdiff_t>(at) + 1, std::max_element(group.begin() + static_cast<std::ptrdiff_t>(at) + 1, group.end(), better));
+      if (at + 1 < group.size())
+        std::iter_swap(group.begin() + static_cast<std::ptrdiff_t>(at) + 1,
+                       std::max_element(group.begin() + static_cast<std::ptrdiff_t>(at) + 1, group.end(), better));
       const int to = at + 1 < group.size() ? group[at + 1] : first;
       loads_.add(from, to);
       latency = std::max(latency, fabric_.link(from, to).latency_ns * 1e-3);
@@ -128,14 +130,16 @@ class Sketcher {
         if (other == rank) continue;
         Digest flow;
         for (const FabricLink* link : {&fabric_.link(rank, other), &fabric_.link(other, rank)})
-          for (const std::uint64_t value : {std::uint64_t{link->direct}, std::uint64_t{link->mb_per_s}, std::uint64_t{link->latency_ns}}) flow.add(value);
+          for (const std::uint64_t value : {std::uint64_t{link->direct}, std::uint64_t{link->mb_per_s}, std::uint64_t{link->latency_ns}})
+            flow.add(value);
         flows.push_back(flow.value());
       }
       rows.push_back(digest_of(flows, chips_[static_cast<std::size_t>(rank)]));
     }
     std::vector<std::uint64_t> loads;
     for (int limit = 0; limit < limits_.count(); ++limit)
-      if (loads_.load(limit) > 0) loads.push_back(std::uint64_t{limits_[limit].mb_per_s} << 32 | static_cast<std::uint64_t>(loads_.load(limit)));
+      if (loads_.load(limit) > 0)
+        loads.push_back(std::uint64_t{limits_[limit].mb_per_s} << 32 | static_cast<std::uint64_t>(loads_.load(limit)));
     return digest_of(loads, digest_of(rows, 0));
   }
 
@@ -172,7 +176,7 @@ Group planned(const Machine& machine, const std::vector<int>& among, const Membe
   Group group;
   for (const int rank : members.first) group.devices.push_back(among[static_cast<std::size_t>(rank)]);
   group.alike = members.count;
-  const Planner planner = planner_for(machine, group.devices);
+  const Planner planner = planner_on(machine, group.devices);
   for (const Work& each : work) {
     group.each_us.push_back(planner.plan(each.request).predicted_us);
     group.predicted_us += each.times * group.each_us.back();
@@ -182,14 +186,16 @@ Group planned(const Machine& machine, const std::vector<int>& among, const Membe
 
 void require_sound(const std::vector<int>& among, int size, const std::vector<Work>& work) {
   require(!work.empty(), "a search for groups needs some work to compare them by");
-  require(among.size() <= static_cast<std::size_t>(max_ranks), [&] { return "groups are searched among at most 16 GPUs, not " + std::to_string(among.size()); });
+  require(among.size() <= static_cast<std::size_t>(max_ranks),
+          [&] { return "groups are searched among at most 16 GPUs, not " + std::to_string(among.size()); });
   require(size >= 2 && static_cast<std::size_t>(size) <= among.size(),
           [&] { return "a group of " + std::to_string(size) + ": expected 2 to " + std::to_string(among.size()) + " GPUs"; });
 }
 
 }  // namespace
 
-GroupSearch search_groups(const Machine& machine, const std::vector<int>& among, int size, const std::vector<Work>& work) {
+GroupSearch search_groups(const Machine& machine, const std::vector<int>& among, int size, const std::vector<Work>& work,
+                          std::size_t most) {
   require_sound(among, size, work);
   std::vector<int> devices = among;
   std::sort(devices.begin(), devices.end());
@@ -205,9 +211,10 @@ GroupSearch search_groups(const Machine& machine, const std::vector<int>& among,
   std::size_t place = 0;
   for (const auto& [kind, members] : kinds) {
     ++place;
-    if (place < most_planned || place == kinds.size()) search.groups.push_back(planned(machine, devices, members, work));
+    if (place <= most || place == kinds.size()) search.groups.push_back(planned(machine, devices, members, work));
   }
-  std::stable_sort(search.groups.begin(), search.groups.end(), [](const Group& a, const Group& b) { return a.predicted_us < b.predicted_us; });
+  std::stable_sort(search.groups.begin(), search.groups.end(),
+                   [](const Group& a, const Group& b) { return a.predicted_us < b.predicted_us; });
   return search;
 }
 

@@ -55,7 +55,7 @@ std::string to_string(AlgorithmChoice choice) {
   return choice.algorithm == Algorithm::kary_tree ? name + ":" + std::to_string(choice.arity) : name;
 }
 
-Planner planner_for(const Machine& machine, const std::vector<int>& devices) {
+Planner planner_on(const Machine& machine, const std::vector<int>& devices) {
   require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
           [&] { return "a plan has 2 to 16 ranks, not " + std::to_string(devices.size()); });
   PlannerOptions options;
@@ -65,7 +65,7 @@ Planner planner_for(const Machine& machine, const std::vector<int>& devices) {
 }
 
 PlanReport plan_call(const Machine& machine, const std::vector<int>& devices, const PlanRequest& request) {
-  const Planner planner = planner_for(machine, devices);
+  const Planner planner = planner_on(machine, devices);
   PlanReport report = planner.explain(request);
   add_moves(report, planner.schedule(request, report.plan), request.collective);
   return report;

@@ -95,6 +95,6 @@ class Planner {
 
 /// For ranks on these GPUs of a machine (CUDA ordinals), with the slots that a pool usually has.
 /// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, or a device the machine does not have.
-Planner planner_for(const Machine& machine, const std::vector<int>& devices);
+Planner planner_on(const Machine& machine, const std::vector<int>& devices);
 
 }  // namespace collectives
