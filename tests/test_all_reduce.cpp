@@ -1,3 +1,4 @@
+#include <collectives/verify.hpp>
 #include <cstdlib>
 #include <numeric>
 
@@ -171,3 +172,20 @@ TEST_CASE("messages many times larger than the slots come out exact, on GPUs", "
 }
 
 #endif
+
+TEST_CASE("a check of small all-reduces finds them right, and says what was thrown", "[comm][check]") {
+  const std::vector<std::size_t> sizes = {4, 64 << 10, 1 << 20};
+  Options options;
+  options.backend = Backend::host;
+  const auto checks = check_all_reduce({0, 1, 2}, options, sizes);
+  REQUIRE(checks.size() == 3);
+  for (std::size_t i = 0; i < checks.size(); ++i) {
+    CAPTURE(i, checks[i].error);
+    CHECK((checks[i].right && checks[i].bytes == sizes[i] && checks[i].us > 0 && !checks[i].plan.empty() && !checks[i].timed_out));
+  }
+  options.pool_bytes = 1024;
+  for (const AllReduceCheck& check : check_all_reduce({0, 1}, options, sizes)) {
+    CHECK_FALSE(check.right);
+    CHECK_THAT(check.error, ContainsSubstring("pool is too small"));
+  }
+}

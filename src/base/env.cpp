@@ -107,4 +107,10 @@ std::vector<std::string> runtime_directories() {
   return directories;
 }
 
+std::optional<std::string> cache_directory() {
+  if (const auto value = value_of("XDG_CACHE_HOME"); value.starts_with('/')) return value + "/collectives";
+  if (const auto value = value_of("HOME"); value.starts_with('/')) return value + "/.cache/collectives";
+  return {};
+}
+
 }  // namespace collectives

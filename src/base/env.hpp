@@ -37,6 +37,10 @@ Environment read_environment();
 /// whether they can be used is for the caller to find out.
 std::vector<std::string> runtime_directories();
 
+/// Where this user's cached files of this library go: collectives/ below $XDG_CACHE_HOME, else below .cache in $HOME. Nothing if
+/// neither is an absolute path.
+std::optional<std::string> cache_directory();
+
 /// A byte count such as 4096, 64K, 1.5M or 2G (binary units). Throws Error(invalid_argument) naming `what`.
 std::size_t parse_bytes(std::string_view text, std::string_view what);
 

@@ -36,6 +36,7 @@ std::vector<std::byte> initial_front(Epoch first_epoch) {
 Settings settings_from(const Options& options) {
   const Environment environment = read_environment();
   Settings settings{.options = options, .p2p = environment.p2p, .machine_file = environment.machine_file, .timeout_ms = environment.timeout_ms};
+  if (options.staged) settings.p2p = {.off = true, .refused = {}};
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;

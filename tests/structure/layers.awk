@@ -20,6 +20,8 @@ BEGIN {
 
   # kernels/ for exec is its launch functions and argument structures; comm lays the same control words out in the pool.
   also["comm kernels/control.hpp"] = 1
+  # Links are proved by kernels that move data over them.
+  also["topology kernels/probe.hpp"] = 1
 
   for (user in uses) {
     known[user] = 1

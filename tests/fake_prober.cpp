@@ -1,0 +1,71 @@
+#include "fake_prober.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/require.hpp"
+#include "topology/verify_serve.hpp"
+
+namespace collectives {
+namespace {
+
+/// 20 GB/s and 2 us everywhere, but for its faults.
+class FakeProber final : public LinkProber {
+ public:
+  explicit FakeProber(const std::vector<std::string>& faults) : faults_(faults) {}
+
+  std::vector<Report> run(const Step& step) override {
+    std::vector<Report> reports;
+    for (const DevicePair pair : step.pairs) reports.push_back(one(step, pair));
+    return reports;
+  }
+
+ private:
+  bool has(const char* what, Method method, DevicePair pair) const {
+    const std::string fault = std::string(what) + ":" + name_of(method) + ":" + std::to_string(pair.from) + "-" + std::to_string(pair.to);
+    return std::find(faults_.begin(), faults_.end(), fault) != faults_.end();
+  }
+
+  Report one(const Step& step, DevicePair pair) const {
+    Report report{step.id, pair, Verdict::ok, -1, 0, {}};
+    if (step.probe != Probe::check) {
+      report.figure = step.probe == Probe::latency ? 2 : 20;
+      if (step.pairs.size() == 2 && has("slow", step.method, pair)) report.figure = 1;
+      return report;
+    }
+    if (has("hang", step.method, pair))
+      for (;;) ::pause();
+    if (has("die", step.method, pair)) ::raise(SIGKILL);
+    require(!has("throw", step.method, pair), "the GPU is in error", ErrorCode::device);
+    if (has("wrong", step.method, pair)) report = {step.id, pair, Verdict::wrong_data, 4096, 0, "not what was sent"};
+    if (has("late", step.method, pair)) report = {step.id, pair, Verdict::hang, -1, 0, "no flag"};
+    if (has("refused", step.method, pair)) report = {step.id, pair, Verdict::refused, -1, 0, "CUDA says no"};
+    return report;
+  }
+
+  const std::vector<std::string> faults_;
+};
+
+std::string this_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
+
+}  // namespace
+
+std::vector<std::string> real_prober() { return {this_program(), "probe"}; }
+
+std::vector<std::string> fake_prober(const std::vector<std::string>& faults) {
+  std::vector<std::string> command = {this_program(), "fake-probe"};
+  command.insert(command.end(), faults.begin(), faults.end());
+  return command;
+}
+
+int serve_fake_probe(const std::vector<std::string>& faults) {
+  return serve_steps(0, 1, [&](const std::optional<Injection>&) -> std::unique_ptr<LinkProber> {
+    require(std::find(faults.begin(), faults.end(), "stillborn") == faults.end(), "no GPU today", ErrorCode::unsupported);
+    return std::make_unique<FakeProber>(faults);
+  });
+}
+
+}  // namespace collectives

@@ -1,0 +1,160 @@
+#include "topology/verify_child.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "base/require.hpp"
+
+namespace collectives {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t longest_line = 4096;
+constexpr int most_farewells = 3;
+
+/// Starts `command` with `socket` as its input and output.
+pid_t spawn(const std::vector<std::string>& command, int socket) {
+  require(!command.empty(), "a command for the process that touches the links was expected");
+  std::vector<char*> words;
+  for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, socket, STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, socket, STDOUT_FILENO);
+  pid_t pid = -1;
+  const int error = ::posix_spawn(&pid, words[0], &actions, nullptr, words.data(), ::environ);
+  posix_spawn_file_actions_destroy(&actions);
+  require(error == 0, [&] { return fmt::format("cannot start {}: {}", command[0], std::strerror(error)); }, ErrorCode::system);
+  return pid;
+}
+
+}  // namespace
+
+bool ProbeChild::start() {
+  if (pid_ >= 0) return true;
+  if (!failure_.empty()) return false;
+  int ends[2];
+  system_check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
+  socket_ = FileDescriptor(ends[0]);
+  heard_.clear();
+  {
+    const FileDescriptor theirs(ends[1]);  // closed here, or its end would never be heard
+    pid_ = spawn(options_.prober, theirs.get());
+  }
+  if (options_.injection) tell(to_line(*options_.injection));
+  tell("begin");
+  std::string line;
+  const Heard heard = hear(line, Clock::now() + options_.start_timeout);
+  if (heard == Heard::line && line == "ready") return true;
+  if (heard == Heard::line) failure_ = line.starts_with("failed ") ? line.substr(7) : fmt::format("it said '{}'", line);
+  if (heard == Heard::late) failure_ = fmt::format("CUDA did not come up within {} ms", options_.start_timeout.count());
+  if (heard == Heard::gone) failure_ = died();
+  stop();
+  return false;
+}
+
+void ProbeChild::stop() {
+  socket_ = {};
+  if (pid_ < 0) return;
+  // It leaves by itself when its input ends; one that hangs does not, and one that hangs in the driver is left behind.
+  for (int i = 0; i < 200 && pid_ >= 0; ++i) {
+    if (::waitpid(pid_, nullptr, WNOHANG) != 0) pid_ = -1;
+    if (i == 50) ::kill(pid_, SIGKILL);
+    if (pid_ >= 0) std::this_thread::sleep_for(10ms);
+  }
+  pid_ = -1;
+}
+
+std::string ProbeChild::died() {
+  int status = 0;
+  for (int i = 0; i < 100; ++i) {
+    if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = -1;
+      return WIFSIGNALED(status) ? fmt::format("the process that tried it died of signal {}", WTERMSIG(status))
+                                 : fmt::format("the process that tried it ended with status {}", WEXITSTATUS(status));
+    }
+    std::this_thread::sleep_for(10ms);
+  }
+  return "the process that tried it closed its output";
+}
+
+bool ProbeChild::tell(const std::string& line) {
+  const std::string text = line + "\n";
+  return ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+}
+
+ProbeChild::Heard ProbeChild::hear(std::string& line, Clock::time_point deadline) {
+  for (;;) {
+    if (const auto end = heard_.find('\n'); end != std::string::npos) {
+      line = heard_.substr(0, end);
+      heard_.erase(0, end + 1);
+      return Heard::line;
+    }
+    if (heard_.size() > longest_line) return Heard::gone;
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return Heard::late;
+    pollfd poll{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&poll, 1, static_cast<int>(std::min<long long>(left, 1000))) <= 0) continue;
+    char buffer[512];
+    const ssize_t count = ::recv(socket_.get(), buffer, sizeof buffer, 0);
+    if (count <= 0) return Heard::gone;
+    heard_.append(buffer, static_cast<std::size_t>(count));
+  }
+}
+
+std::vector<Report> ProbeChild::run(const Step& step) {
+  std::vector<Report> reports;
+  const auto open = [&] {
+    std::vector<DevicePair> pairs;
+    for (const DevicePair pair : step.pairs)
+      if (std::none_of(reports.begin(), reports.end(), [pair](const Report& report) { return report.pair == pair; })) pairs.push_back(pair);
+    return pairs;
+  };
+  const auto close = [&](Verdict verdict, const std::string& reason) {
+    for (const DevicePair pair : open()) reports.push_back({step.id, pair, verdict, -1, 0, reason});
+  };
+  if (!start()) return close(Verdict::inconclusive, failure_), reports;
+  Heard heard = tell(to_line(step)) ? Heard::line : Heard::gone;
+  const auto deadline = Clock::now() + options_.step_timeout;
+  for (std::string line; heard == Heard::line;) {
+    heard = hear(line, deadline);
+    if (heard != Heard::line) break;
+    if (line == "end") {
+      farewells_ = 0;
+      break;
+    }
+    if (line == "bye") {
+      stop();
+      // Where nothing works, such as GPUs that others have filled, a child a step would take minutes.
+      if (++farewells_ == most_farewells) failure_ = reports.empty() ? "nothing could be tried" : reports.back().reason;
+      break;
+    }
+    reports.push_back(report_from_line(line));
+  }
+  if (heard == Heard::line) return close(Verdict::inconclusive, "the process that tried it said nothing of it"), reports;
+
+  const bool late = heard == Heard::late;
+  if (late) ::kill(pid_, SIGKILL);
+  const std::string end = late ? fmt::format("the process that tried it hung and was killed after {} ms", options_.step_timeout.count()) : died();
+  stop();
+  const auto pairs = open();
+  if (pairs.size() == 1) return close(late ? Verdict::hang : Verdict::inconclusive, end), reports;
+  for (const DevicePair pair : pairs) {
+    Step alone = step;
+    alone.pairs = {pair};
+    for (Report& report : run(alone)) reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+}  // namespace collectives
