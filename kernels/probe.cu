@@ -216,6 +216,10 @@ void preload_probe() {
   cuda_check(cudaFuncGetAttributes(&attributes, probe_check));
   cuda_check(cudaFuncGetAttributes(&attributes, probe_copy));
   cuda_check(cudaFuncGetAttributes(&attributes, probe_ping_pong));
+}
+
+void preload_probe_exchange() {
+  cudaFuncAttributes attributes{};
   cuda_check(cudaFuncGetAttributes(&attributes, probe_exchange));
 }
 

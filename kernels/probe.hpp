@@ -121,5 +121,6 @@ void launch_probe_exchange(const ProbeExchange& args, Stream stream);
 
 /// Loads them on the current device: a first launch may wait for kernels that run, which here wait for it.
 void preload_probe();
+void preload_probe_exchange();
 
 }  // namespace collectives::kernels

@@ -285,7 +285,7 @@ TEST_CASE("bytes that are no fabric are refused", "[topology][fabric]") {
       {16, 4, "ranks on a device"},
       {28, 12, "kind of resource"},
       {32, 3, "of the fabric's ranks"},
-      {124, 4, "direct or not"},
+      {124, 8, "direct or not"},
       {153, 1, "at most 64"},
       {156, 6, "over the fabric's resources"},
   }));

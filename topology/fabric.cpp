@@ -67,6 +67,7 @@ Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
       const bool self = rank == to;
       fabric.links.push_back(link_of(ranks.direct(rank, to), ranks.rate(rank, to), self ? Routes::Route{} : routes.route(rank, to)));
       fabric.links.back().root = ranks.through_root(rank, to);
+      fabric.links.back().unproved = ranks.unproved(rank, to);
       fabric.staged.push_back(link_of(self, ranks.staged(rank, to), self ? Routes::Route{} : routes.staged(rank, to)));
     }
     multiprocessors = std::min(multiprocessors, ranks.gpu(rank).multiprocessors);

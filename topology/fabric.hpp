@@ -29,6 +29,7 @@ std::string to_string(const Resource& resource);
 struct FabricLink {
   bool direct = false;           ///< stores reach the peer's pool without the host
   bool root = false;             ///< they do so through a CPU's PCIe root
+  bool unproved = false;         ///< direct between two GPUs, and nothing shows so far that data arrive
   std::uint32_t mb_per_s = 0;    ///< one flow
   std::uint32_t latency_ns = 0;  ///< one-way, store to poll
   std::vector<std::uint16_t> route{};  ///< the resources on the way, by index, each once

@@ -50,7 +50,7 @@ class Reader {
 };
 
 void write(Writer& out, const FabricLink& link) {
-  out.word(link.direct | static_cast<std::uint32_t>(link.root) << 1);
+  out.word(link.direct | static_cast<std::uint32_t>(link.root) << 1 | static_cast<std::uint32_t>(link.unproved) << 2);
   out.word(link.mb_per_s);
   out.word(link.latency_ns);
   out.word(static_cast<std::uint32_t>(link.route.size()));
@@ -59,9 +59,10 @@ void write(Writer& out, const FabricLink& link) {
 
 FabricLink read_link(Reader& in, const Fabric& fabric) {
   FabricLink link;
-  const std::uint32_t ways = in.word_between(0, 3, "expected a link that is direct or not, through a root or not");
+  const std::uint32_t ways = in.word_between(0, 7, "expected a link that is direct or not, through a root or not, proved or not");
   link.direct = (ways & 1) != 0;
   link.root = (ways & 2) != 0;
+  link.unproved = (ways & 4) != 0;
   link.mb_per_s = in.word_between(1, 0xffffffff, "expected a link with a rate");
   link.latency_ns = in.word();
   const std::uint32_t length = in.word_between(0, longest_route, "expected a route of at most 64 resources");

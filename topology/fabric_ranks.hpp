@@ -28,6 +28,8 @@ class Ranks {
   bool by_nvlink(int a, int b) const;
   /// Directly, but neither by NVLink nor within PCIe switches.
   bool through_root(int a, int b) const { return !share_gpu(a, b) && direct(a, b) && !by_nvlink(a, b) && crosses_root(path(a, b)); }
+  /// Directly, on the word of the driver or a file alone.
+  bool unproved(int a, int b) const { return !share_gpu(a, b) && direct(a, b) && peer(a, b)->evidence != Evidence::verified; }
   /// Empty for ranks on one GPU and for what the machine does not say.
   std::string_view path(int a, int b) const;
   /// One flow as the two reach each other, and as they would through host memory.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <thread>
 
 #include "base/cuda.hpp"
 #include "base/require.hpp"
@@ -105,6 +106,13 @@ class CudaProber final : public LinkProber {
  public:
   explicit CudaProber(const std::optional<Injection>& injection) : injection_(injection) {
     require(cuda_device_count() > 0, [] { return fmt::format("no GPU: {}", why_no_cuda()); }, ErrorCode::unsupported);
+    // A context takes a few tenths of a second: all of them at once. What fails here fails again where it is told.
+    std::vector<std::jthread> starting;
+    for (int device = 0; device < cuda_device_count(); ++device)
+      starting.emplace_back([device] {
+        if (cudaSetDevice(device) == cudaSuccess) (void)cudaFree(nullptr);
+        (void)cudaGetLastError();
+      });
   }
 
   std::vector<Report> run(const Step& step) override {

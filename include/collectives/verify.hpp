@@ -105,6 +105,18 @@ COLLECTIVES_EXPORT bool cache_verification(const Machine& machine, const Verific
 /// The child's side: reads steps from `in` to its end and reports on `out`, both file descriptors. Returns the exit status.
 COLLECTIVES_EXPORT int serve_probe(int in, int out);
 
+/// What surrounds this process and decides what it can do with GPUs.
+struct Surroundings {
+  int cuda_runtime = 0;         ///< as CUDA writes it, 13000 for 13.0; 0 without the CUDA backend
+  int cuda_driver = 0;          ///< the newest runtime that the driver serves; 0 without a driver
+  std::string why_no_gpu;       ///< CUDA's words, empty if it sees one
+  std::string visible_devices;  ///< CUDA_VISIBLE_DEVICES, empty if not set
+  bool container = false;
+  std::optional<std::uint64_t> lockable_bytes;  ///< of memory, by this process; nothing: any
+  std::uint64_t shm_bytes = 0;                  ///< of /dev/shm
+};
+COLLECTIVES_EXPORT Surroundings look_around();
+
 /// A small all-reduce of integers whose sum is known, on communicators of its own.
 struct AllReduceCheck {
   std::size_t bytes = 0;

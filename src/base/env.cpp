@@ -107,6 +107,8 @@ std::vector<std::string> runtime_directories() {
   return directories;
 }
 
+std::string cuda_visible_devices() { return value_of("CUDA_VISIBLE_DEVICES"); }
+
 std::optional<std::string> cache_directory() {
   if (const auto value = value_of("XDG_CACHE_HOME"); value.starts_with('/')) return value + "/collectives";
   if (const auto value = value_of("HOME"); value.starts_with('/')) return value + "/.cache/collectives";

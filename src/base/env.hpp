@@ -41,6 +41,9 @@ std::vector<std::string> runtime_directories();
 /// neither is an absolute path.
 std::optional<std::string> cache_directory();
 
+/// CUDA_VISIBLE_DEVICES, for a report; empty if not set.
+std::string cuda_visible_devices();
+
 /// A byte count such as 4096, 64K, 1.5M or 2G (binary units). Throws Error(invalid_argument) naming `what`.
 std::size_t parse_bytes(std::string_view text, std::string_view what);
 

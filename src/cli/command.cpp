@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <collectives/error.hpp>
+#include <collectives/verify.hpp>
 #include <exception>
 
 namespace cli {
@@ -13,6 +14,7 @@ using collectives::Error;
 using collectives::ErrorCode;
 
 constexpr Subcommand subcommands[] = {
+    {"doctor", "this machine: every link proved by moving data, what is wrong and how to mend it", run_doctor},
     {"topo", "the machine: matrix of peers, tree of switches, what is refused and why", run_topo},
     {"plan", "what a call would do: every candidate, its steps, bytes, time and bound; who sends what when", run_plan},
     {"advise", "which GPUs to use for a model, and how many", run_advise},
@@ -22,8 +24,8 @@ std::string usage() {
   std::string text = "collectives SUBCOMMAND [options]\n\n";
   for (const Subcommand& each : subcommands) text += fmt::format("  {:<8} {}\n", each.name, each.purpose);
   text +=
-      "\n`collectives SUBCOMMAND --help` lists the options. All take --json, and --machine FILE to work on a machine that is not this "
-      "one.\n"
+      "\n`collectives SUBCOMMAND --help` lists the options. All take --json, and all but doctor --machine FILE to work on a machine "
+      "that is not this one.\n"
       "Exit status: 0 healthy, 2 hang, 3 wrong data, 4 inconclusive, 5 unusable (bad arguments among it).\n";
   return text;
 }
@@ -43,6 +45,8 @@ Exit dispatch(const Words& words, std::ostream& out) {
     out << usage();
     return Exit::healthy;
   }
+  // The doctor starts its own program with this word for what may hang, so no person needs to know it.
+  if (words[0] == "probe") return static_cast<Exit>(collectives::serve_probe(0, 1));
   return find(words[0]).run(Words(words.begin() + 1, words.end()), out);
 }
 

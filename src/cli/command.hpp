@@ -28,6 +28,7 @@ struct Subcommand {
 };
 
 Exit run_advise(const Words& words, std::ostream& out);
+Exit run_doctor(const Words& words, std::ostream& out);
 Exit run_plan(const Words& words, std::ostream& out);
 Exit run_topo(const Words& words, std::ostream& out);
 

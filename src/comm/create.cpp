@@ -6,9 +6,11 @@
 #include "base/log.hpp"
 #include "base/require.hpp"
 #include "comm/impl.hpp"
+#include "comm/prove.hpp"
 
 #if COLLECTIVES_HAS_CUDA
 #include "base/cuda.hpp"
+#include "topology/verify_quick.hpp"
 #endif
 
 namespace collectives {
@@ -177,6 +179,41 @@ void meet(World& world, RankContext& context, const MeetingPlaces& places, const
   context.common = context.pools;
 }
 
+/// By rank: the first rank on its GPU.
+std::vector<int> first_on_gpu(const std::vector<Introduction>& all) {
+  std::vector<int> first;
+  for (const Introduction& rank : all) {
+    const auto same = [&](const Introduction& other) { return std::strcmp(other.pci, rank.pci) == 0; };
+    first.push_back(static_cast<int>(std::find_if(all.begin(), all.end(), same) - all.begin()));
+  }
+  return first;
+}
+
+/// Moves data over the links that nothing has proved yet. Where they fail, `fabric` leads through host memory on every rank.
+/// True if there were any.
+bool prove_together(Mesh& mesh, const RankContext& context, Fabric& fabric, const std::vector<int>& first) {
+  const RankMasks due = due_proofs(fabric, first);
+  if (!any(due)) return false;
+#if COLLECTIVES_HAS_CUDA
+  prepare_quick_proof(context.device);
+#endif
+  // Rank 0's clock, for a value that these pools have never held. Who has it knows that everybody has mapped everything.
+  const Mark nonce = gather_all(mesh, now_ns())[0];
+  const RankMasks own = prove({{.rank = context.rank, .device = context.device, .pools = context.pools}}, due, context.ranks, context.layout, nonce);
+  const auto found = gather_all(mesh, own[static_cast<std::size_t>(context.rank)]);
+  RankMasks failed{};
+  std::copy(found.begin(), found.end(), failed.begin());
+  return demote(fabric, failed, first);
+}
+
+std::shared_ptr<const Planner> plan_together(Mesh& mesh, const Fabric& fabric, const Settings& settings, const kernels::Layout& layout) {
+  auto planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
+  // Packed trees come from a program in floating point: it must have come out the same everywhere.
+  for (const std::uint64_t digest : gather_all(mesh, planner->digest()))
+    require(digest == planner->digest(), "ranks made different plans for one machine: expected the same build of libcollectives on every rank", ErrorCode::mismatch);
+  return planner;
+}
+
 }  // namespace
 
 Communicator Communicator::create(const UniqueId& id, int rank, int size, const Options& options) {
@@ -194,13 +231,8 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   Mesh& mesh = *world->mesh;
   const auto introductions = gather_all(mesh, introduce(settings, backend, device));
   expect_same_options(introductions, rank);
-  const Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
-  const MeetingPlaces places = meeting_places(fabric);
-  const kernels::Layout layout = layout_for(share_of(introductions) / places.pools_a_bound(), backend);
-  world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
-  // Packed trees come from a program in floating point: it must have come out the same everywhere.
-  for (const std::uint64_t digest : gather_all(mesh, world->planner->digest()))
-    require(digest == world->planner->digest(), "ranks made different plans for one machine: expected the same build of libcollectives on every rank", ErrorCode::mismatch);
+  Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  const kernels::Layout layout = layout_for(share_of(introductions) / meeting_places(fabric).pools_a_bound(), backend);
 
   RankContext context{.rank = rank,
                       .ranks = size,
@@ -210,7 +242,13 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
                       .layout = layout};
   context.lost_peer = [&mesh] { return mesh.lost_peer(); };
   context.left_peers = [&mesh] { return mesh.left_peers(); };
-  meet(*world, context, places, settings);
+  meet(*world, context, meeting_places(fabric), settings);
+  if (context.pools_in_device_memory && prove_together(mesh, context, fabric, first_on_gpu(introductions))) {
+    world->forget_pools();
+    context.pools = context.common = {};
+    meet(*world, context, meeting_places(fabric), settings);
+  }
+  world->planner = plan_together(mesh, fabric, settings, layout);
   RankPool& pool = world->pools[0];
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
   // Nobody calls before every pool is ready and every kernel is loaded.

@@ -4,6 +4,7 @@
 
 #include "base/require.hpp"
 #include "comm/impl.hpp"
+#include "comm/prove.hpp"
 
 #if COLLECTIVES_HAS_CUDA
 #include "base/cuda.hpp"
@@ -47,6 +48,31 @@ void set_addresses(RankContext& context, const World& world, const MeetingPlaces
   }
 }
 
+/// Pools where the ranks of this fabric meet.
+MeetingPlaces meet(World& world, const Fabric& fabric, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout) {
+  const MeetingPlaces meeting = meeting_places(fabric);
+  world.pools = make_pools(meeting.own, devices, settings, layout);
+  if (meeting.common) world.common = make_pools(*meeting.common, devices, settings, layout);
+  grant_access(world, meeting, devices);
+  return meeting;
+}
+
+/// Moves data over the links that nothing has proved yet. Where they fail, `fabric` leads through host memory. True if there were any.
+bool prove_all(const World& world, const MeetingPlaces& meeting, Fabric& fabric, const std::vector<int>& devices, const kernels::Layout& layout) {
+  if (meeting.own != PoolKind::device) return false;
+  std::vector<int> first;
+  for (const int device : devices) first.push_back(static_cast<int>(std::find(devices.begin(), devices.end(), device) - devices.begin()));
+  const RankMasks due = due_proofs(fabric, first);
+  if (!any(due)) return false;
+  std::vector<ProvingRank> ranks;
+  for (std::size_t rank = 0; rank < devices.size(); ++rank) {
+    ProvingRank& own = ranks.emplace_back(ProvingRank{.rank = static_cast<int>(rank), .device = devices[rank]});
+    for (std::size_t peer = 0; peer < devices.size(); ++peer)
+      if (reaches(meeting, rank, peer)) own.pools[peer] = world.pools[peer].pool->base();
+  }
+  return demote(fabric, prove(ranks, due, fabric.ranks, layout, now_ns()), first);
+}
+
 }  // namespace
 
 std::vector<Communicator> Communicator::create_local(const std::vector<int>& devices, const Options& options) {
@@ -63,15 +89,16 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
   const std::vector<int> places = backend == Backend::cuda ? devices : std::vector<int>(devices.size(), -1);
   std::size_t share = SIZE_MAX;
   for (const int device : places) share = std::min(share, share_of(device, places, pool_bound(device, settings.options.pool_bytes)));
-  const Fabric fabric = fabric_for(devices, backend, settings);
-  const MeetingPlaces meeting = meeting_places(fabric);
-  const kernels::Layout layout = layout_for(share / meeting.pools_a_bound(), backend);
+  Fabric fabric = fabric_for(devices, backend, settings);
+  const kernels::Layout layout = layout_for(share / meeting_places(fabric).pools_a_bound(), backend);
 
   auto world = std::make_shared<World>();
+  MeetingPlaces meeting = meet(*world, fabric, places, settings, layout);
+  if (prove_all(*world, meeting, fabric, places, layout)) {
+    world->forget_pools();
+    meeting = meet(*world, fabric, places, settings, layout);
+  }
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
-  world->pools = make_pools(meeting.own, places, settings, layout);
-  if (meeting.common) world->common = make_pools(*meeting.common, places, settings, layout);
-  grant_access(*world, meeting, places);
 
   std::vector<Communicator> communicators;
   for (int rank = 0; rank < ranks; ++rank) {

@@ -65,6 +65,13 @@ struct World {
     if (mesh) mesh->leave();
   }
 
+  /// For ranks that will meet elsewhere.
+  void forget_pools() {
+    mappings.clear();
+    common.clear();
+    pools.clear();
+  }
+
   std::shared_ptr<const Planner> planner;
   std::vector<RankPool> pools;   ///< of the ranks in this process
   std::vector<RankPool> common;  ///< theirs in host memory, if there are both

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <collectives/verify.hpp>
 #include <cstring>
 
 #include "base/log.hpp"
@@ -29,6 +30,13 @@ std::vector<std::byte> initial_front(Epoch first_epoch) {
   std::vector<Mark> flags((kernels::Layout::slots - kernels::Layout::flags) / sizeof(Mark), kernels::flag_before(first_epoch));
   std::memcpy(image.data() + kernels::Layout::flags, flags.data(), flags.size() * sizeof(Mark));
   return image;
+}
+
+/// This machine with what an earlier verification proved or refuted of it.
+Machine detected_with_verdicts() {
+  Machine machine = detect_machine();
+  if (const auto verdicts = cached_verification(machine)) apply(machine, *verdicts);
+  return machine;
 }
 
 }  // namespace
@@ -102,7 +110,7 @@ Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settin
   if (!settings.machine_file.empty()) {
     fabric = fabric_of(read_machine_file(settings.machine_file), devices);
   } else {
-    fabric = backend == Backend::host ? host_fabric(ranks) : fabric_of(detect_machine(), devices);
+    fabric = backend == Backend::host ? host_fabric(ranks) : fabric_of(detected_with_verdicts(), devices);
   }
   fabric.backend = backend;
   apply_peer_policy(fabric, [&](int a, int b) { return settings.p2p.refuses(a, b); });
