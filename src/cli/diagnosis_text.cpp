@@ -80,7 +80,8 @@ std::string outcome(const AllReduceCheck& check) {
 }
 
 std::string all_reduce_text(const Examination& seen) {
-  std::vector<std::vector<std::string>> rows = {{"size", "algorithm", "result", "us", "control", "us"}};
+  std::vector<std::vector<std::string>> rows = {{"size", "algorithm", "result", "us"}};
+  if (!seen.control.empty()) rows[0].insert(rows[0].end(), {"control", "us"});
   for (std::size_t i = 0; i < seen.all_reduce.size(); ++i) {
     const AllReduceCheck& check = seen.all_reduce[i];
     rows.push_back({bytes_in_words(static_cast<double>(check.bytes)), check.plan, outcome(check), figure(check.us)});
