@@ -22,6 +22,7 @@ using Bytes = std::vector<std::uint8_t>;
 struct Introduction {
   Backend backend;
   std::uint8_t invariant;
+  std::uint8_t prove_links;
   std::int16_t algorithm;  ///< -1: not forced
   std::int16_t arity;
   std::int16_t wire;  ///< -1: not forced
@@ -48,6 +49,7 @@ Introduction introduce(const Settings& settings, Backend backend, int device) {
   Introduction mine{};
   mine.backend = backend;
   mine.invariant = settings.options.invariant;
+  mine.prove_links = settings.options.prove_links;
   mine.algorithm = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->algorithm) : -1;
   mine.arity = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->arity) : -1;
   mine.wire = settings.options.wire ? static_cast<std::int16_t>(*settings.options.wire) : -1;
@@ -69,7 +71,7 @@ void expect_same_options(const std::vector<Introduction>& all, int rank) {
                                      other.backend == Backend::cuda ? "CUDA" : "the host"); },
             ErrorCode::mismatch);
     const bool same = other.invariant == mine.invariant && other.algorithm == mine.algorithm && other.arity == mine.arity && other.wire == mine.wire &&
-                      other.max_blocks == mine.max_blocks && other.first_epoch == mine.first_epoch;
+                      other.max_blocks == mine.max_blocks && other.first_epoch == mine.first_epoch && other.prove_links == mine.prove_links;
     require(same, [&] { return fmt::format("ranks {} and {} were given different options: expected the same on every rank", rank, peer); }, ErrorCode::mismatch);
   }
 }
@@ -243,7 +245,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   context.lost_peer = [&mesh] { return mesh.lost_peer(); };
   context.left_peers = [&mesh] { return mesh.left_peers(); };
   meet(*world, context, meeting_places(fabric), settings);
-  if (context.pools_in_device_memory && prove_together(mesh, context, fabric, first_on_gpu(introductions))) {
+  if (options.prove_links && context.pools_in_device_memory && prove_together(mesh, context, fabric, first_on_gpu(introductions))) {
     world->forget_pools();
     context.pools = context.common = {};
     meet(*world, context, meeting_places(fabric), settings);

@@ -94,7 +94,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
 
   auto world = std::make_shared<World>();
   MeetingPlaces meeting = meet(*world, fabric, places, settings, layout);
-  if (prove_all(*world, meeting, fabric, places, layout)) {
+  if (options.prove_links && prove_all(*world, meeting, fabric, places, layout)) {
     world->forget_pools();
     meeting = meet(*world, fabric, places, settings, layout);
   }
