@@ -100,7 +100,8 @@ TEST_CASE("GPUs that are too small for their part are left out", "[cli][advise]"
 TEST_CASE("sizes divide the heads unless the engine cuts them as it likes", "[cli][advise]") {
   const auto possible = [](const char* engine, const char* heads) {
     std::vector<int> sizes;
-    for (const json& size : advice_of("nvswitch_8x.json", {"--model-bytes", "20G", "--for", engine, "--heads", heads})["sizes"])
+    const json advice = advice_of("nvswitch_8x.json", {"--model-bytes", "20G", "--for", engine, "--heads", heads});
+    for (const json& size : advice["sizes"])
       if (size["possible"]) sizes.push_back(size["size"]);
     return sizes;
   };

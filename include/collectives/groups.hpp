@@ -18,7 +18,7 @@ struct Group {
   std::vector<int> devices;     ///< CUDA ordinals, ascending
   double predicted_us = 0;      ///< all the work
   std::vector<double> each_us;  ///< one call of each
-  std::size_t alike = 0;        ///< groups that the planner cannot tell from this one, itself included
+  std::size_t alike = 0;        ///< groups with the same GPUs and links as this one, itself included
 };
 
 /// What a search for the best group found.

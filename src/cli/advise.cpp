@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <collectives/communicator.hpp>
 #include <collectives/error.hpp>
 
 #include "cli/advice_text.hpp"
@@ -74,8 +76,11 @@ Exit run_advise(const Words& words, std::ostream& out) {
   fill_model(options);
   Advised advised{.machine = machine_of(options.common), .model = options.model, .advice = {}, .engine = {}};
   if (!options.engine.empty()) advised.engine = parse_engine(options.engine);
-  const std::vector<int> among = options.among.empty() ? devices_of(advised.machine, 2) : parse_devices(options.among);
+  const std::vector<int> among = options.among.empty() ? devices_of(advised.machine, options.tp > 0 ? 2 : 1) : parse_devices(options.among);
   require_devices(advised.machine, among);
+  if (among.size() > collectives::max_ranks)
+    throw Error(ErrorCode::invalid_argument, fmt::format("{} GPUs are too many to look at every group: expected --among with at most {}",
+                                                         among.size(), collectives::max_ranks));
   fill_memory(advised.machine, options, among);
   advised.advice = advice_on(advised.machine, among, options);
   out << (options.common.json ? advice_json(advised) : advice_text(advised));

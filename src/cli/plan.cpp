@@ -12,6 +12,8 @@ namespace cli {
 namespace {
 
 using collectives::Collective;
+using collectives::Error;
+using collectives::ErrorCode;
 using collectives::PlanRequest;
 
 struct PlanOptions {
@@ -32,9 +34,8 @@ PlanRequest request_of(const PlanOptions& options, std::size_t ranks) {
                       request.collective != Collective::reduce;
   const std::size_t unit = size_of(request.type) * (blocks ? ranks : 1), bytes = parse_bytes(options.bytes);
   if (bytes < unit)
-    throw collectives::Error(collectives::ErrorCode::invalid_argument,
-                             fmt::format("--bytes {}: expected at least {}, an element of {}{}", options.bytes, unit, name_of(request.type),
-                                         blocks ? " a rank" : ""));
+    throw Error(ErrorCode::invalid_argument, fmt::format("--bytes {}: expected at least {}, an element of {}{}", options.bytes, unit,
+                                                         name_of(request.type), blocks ? " a rank" : ""));
   request.count = bytes / unit;
   return request;
 }
@@ -46,7 +47,7 @@ Exit run_plan(const Words& words, std::ostream& out) {
   PlanOptions options;
   add_common_options(app, options.common);
   app.add_option("--ranks", options.ranks, "GPUs (CUDA ordinals) of ranks 0, 1, ...; default: all")->type_name("0,1,2");
-  app.add_option("--bytes", options.bytes, "of the whole message, as nccl-tests counts them, with K, M or G")->required();
+  app.add_option("--bytes", options.bytes, "of the whole message, as nccl-tests counts them, with K, M or G")->type_name("SIZE");
   app.add_option("--type", options.type, "bf16, fp16, fp32, int8 ...")->capture_default_str();
   app.add_option("--op", options.op, "sum, prod, min, max, avg")->capture_default_str();
   app.add_option("--collective", options.collective, "all_reduce, all_gather, reduce_scatter, broadcast ...")->capture_default_str();
@@ -55,6 +56,7 @@ Exit run_plan(const Words& words, std::ostream& out) {
   app.add_option("--svg", options.svg, "draw the channels over the machine into this file, by Graphviz's dot")->type_name("FILE");
   app.footer("Every time is the model's prediction; nothing is measured.");
   if (!parse(app, words, out)) return Exit::healthy;
+  if (options.bytes.empty()) throw Error(ErrorCode::invalid_argument, "expected --bytes SIZE, such as 16K or 64M");
 
   const auto machine = machine_of(options.common);
   const std::vector<int> devices = options.ranks.empty() ? devices_of(machine, 2) : parse_devices(options.ranks);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh install BUILD PREFIX | cpp PREFIX WORK | c PREFIX WORK | python PREFIX: the installed library as a stranger uses it.
+# run.sh install BUILD PREFIX | cpp PREFIX WORK | c PREFIX WORK | python PREFIX | cli PREFIX: the installed library as a stranger uses it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -31,6 +31,10 @@ case $1 in
   python)
     python3 -c 'import ctypes' 2>/dev/null || { echo "skipped: no python3 with ctypes"; exit 77; }
     python3 "$here/python/all_reduce.py" "$(library_folder "$2")/libcollectives.so"
+    ;;
+  cli)
+    # By its own path to the library, from wherever it is called.
+    cd / && env -u LD_LIBRARY_PATH "$2/bin/collectives" plan --machine "$here/../machines/chain_3x.json" --bytes 1M
     ;;
   *) echo "unknown case $1" >&2; exit 2 ;;
 esac
