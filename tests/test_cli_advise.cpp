@@ -138,6 +138,7 @@ TEST_CASE("each engine gets its own flags, and NCCL's switches only where they a
              ContainsSubstring("NCCL_P2P_DISABLE=1") && ContainsSubstring("--disable-custom-all-reduce"));
   CHECK_THAT(command_for("vllm", "pcie_2x.json", "2"), !ContainsSubstring("NCCL_") && !ContainsSubstring("--disable"));
   CHECK_THAT(command_for("sglang", "pcie_switches_8x.json", "8"), ContainsSubstring("NCCL_P2P_LEVEL=PHB") && ContainsSubstring("--tp 8"));
+  CHECK_THAT(command_for("sglang", "nvswitch_8x.json", "3"), ContainsSubstring("--disable-custom-all-reduce"));
   CHECK_THAT(command_for("torch", "pcie_switches_16x.json", "16"),
              ContainsSubstring("NCCL_P2P_LEVEL=SYS") && ContainsSubstring("--nproc-per-node=16"));
   CHECK_THAT(command_for("llama.cpp", "nvlink_pairs_4x.json", "2"),

@@ -65,10 +65,15 @@ void add_nccl(std::string& variables, std::vector<std::string>& reasons, const R
   }
 }
 
+/// vLLM and SGLang have one that serves so many ranks, so joined.
+bool has_own_all_reduce(const Reach& reach, std::size_t size) {
+  return size == 2 ? reach.all() : reach.all_nvlink() && size % 2 == 0 && size <= 8;
+}
+
 EngineAdvice vllm(const Reach& reach, std::string variables, std::size_t size) {
   EngineAdvice advice;
   add_nccl(variables, advice.reasons, reach);
-  const bool own = size == 2 ? reach.all() : reach.all_nvlink() && size % 2 == 0 && size <= 8;
+  const bool own = has_own_all_reduce(reach, size);
   advice.command =
       fmt::format("{}vllm serve MODEL --tensor-parallel-size {}{}", variables, size, own ? "" : " --disable-custom-all-reduce");
   advice.reasons.push_back(own ? "vLLM's own all-reduce is left on: it takes messages up to 8 MiB on 2 GPUs with peer access, or on 4, 6 "
@@ -82,11 +87,12 @@ EngineAdvice vllm(const Reach& reach, std::string variables, std::size_t size) {
 EngineAdvice sglang(const Reach& reach, std::string variables, std::size_t size) {
   EngineAdvice advice;
   add_nccl(variables, advice.reasons, reach);
-  const bool own = reach.all_nvlink() || (size == 2 && reach.all());
+  const bool own = has_own_all_reduce(reach, size);
   advice.command = fmt::format("{}python3 -m sglang.launch_server --model-path MODEL --tp {}{}", variables, size,
                                own ? "" : " --disable-custom-all-reduce");
   if (!own)
-    advice.reasons.push_back("--disable-custom-all-reduce: its own all-reduce wants NVLink between all, or 2 GPUs with peer access");
+    advice.reasons.push_back(
+        "--disable-custom-all-reduce: its own all-reduce takes 2 GPUs with peer access, or 4, 6 and 8 with NVLink between all");
   return advice;
 }
 

@@ -41,9 +41,8 @@ std::string taken_in_words(const PlannedCall& call) {
   std::string out = fmt::format("Taken: {}, predicted {} by the model: {} GB/s.\n", to_string(plan.choice), microseconds(plan.predicted_us),
                                 rounded(static_cast<double>(plan.bytes) / plan.predicted_us * 1e-3));
   if (is_bounded(call))
-    out +=
-        fmt::format("Bound: {}, which no traffic takes less than here, whatever its latency; what this plan moves takes {:.1f} % more.\n",
-                    microseconds(call.report.bound_us), 100 * taken.gap);
+    out += fmt::format("Bound: {}; no traffic of this collective takes less here, whatever its latency. This plan's takes {:.1f} % more.\n",
+                       microseconds(call.report.bound_us), 100 * taken.gap);
   out += fmt::format("It waits for: {}.\n", printable(taken.busiest));
   out += fmt::format("It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", plan.blocks,
                      plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
