@@ -131,32 +131,35 @@ struct Side {
 
 class SideMaker {
  public:
-  SideMaker(const Trial& trial, int ranks, int rank) : trial_(trial), ranks_(ranks), rank_(rank), size_(size_of(trial.type)), cut_(cut_of(trial, ranks, rank)) {}
+  SideMaker(const Trial& trial, int ranks, int rank) : trial_(trial), ranks_(ranks), rank_(rank), size_(size_of(trial.type)) {
+    for (int from = 0; from < ranks; ++from) cuts_.push_back(cut_of(trial, ranks, from));
+  }
 
   Side make() {
     const auto own = static_cast<std::size_t>(rank_);
     const bool is_root = rank_ == trial_.root;
-    const std::size_t block = cut_.counts[own], begin = cut_.begins[own];
+    const Cut& cut = cuts_[own];
+    const std::size_t block = cut.counts[own], begin = cut.begins[own];
     switch (trial_.collective) {
       case Collective::all_reduce: return side(trial_.count, trial_.count, 0, 0, true);
-      case Collective::reduce_scatter: return side(cut_.total, block, 0, begin, true);
-      case Collective::all_gather: return side(block, cut_.total, begin, 0, true);
+      case Collective::reduce_scatter: return side(cut.total, block, 0, begin, true);
+      case Collective::all_gather: return side(block, cut.total, begin, 0, true);
       case Collective::broadcast: return side(is_root ? trial_.count : 0, trial_.count, 0, 0, is_root);
       case Collective::reduce: return side(trial_.count, is_root ? trial_.count : 0, 0, 0, is_root);
-      case Collective::gather: return side(block, is_root ? cut_.total : 0, begin, 0, is_root);
-      case Collective::scatter: return side(is_root ? cut_.total : 0, block, 0, begin, is_root);
-      case Collective::all_to_all: return side(cut_.total, cut_.total, 0, 0, false);
+      case Collective::gather: return side(block, is_root ? cut.total : 0, begin, 0, is_root);
+      case Collective::scatter: return side(is_root ? cut.total : 0, block, 0, begin, is_root);
+      case Collective::all_to_all: return side(cut.total, cut.total, 0, 0, false);
       case Collective::exchange: break;
     }
     std::size_t received = 0;
     for (int from = 0; from < ranks_; ++from) received += uneven_count(trial_, from, rank_);
-    return side(cut_.total, received, 0, 0, false);
+    return side(cut.total, received, 0, 0, false);
   }
 
  private:
   /// `in_begins` and `out_begins`: where they lie, in elements, in the buffer that they share in place.
   Side side(std::size_t in_count, std::size_t out_count, std::size_t in_begins, std::size_t out_begins, bool may_share) {
-    Side side{.in_count = in_count, .out_count = out_count, .in_place = trial_.in_place && may_share, .cut = cut_};
+    Side side{.in_count = in_count, .out_count = out_count, .in_place = trial_.in_place && may_share, .cut = cuts_[static_cast<std::size_t>(rank_)]};
     const std::size_t at = guard + static_cast<std::size_t>(trial_.offset) * size_;
     const auto image = [&](std::size_t count) { return std::vector<std::byte>(at + count * size_ + guard, canary); };
     side.in_at = at + (side.in_place ? in_begins * size_ : 0);
@@ -173,7 +176,8 @@ class SideMaker {
   void put_operand(int rank, std::size_t element, std::byte* at) const { put(trial_.type, operand(trial_, rank, element), at); }
 
   void put_expected(std::size_t i, std::byte* at) const {
-    const std::size_t own_begin = cut_.begins[static_cast<std::size_t>(rank_)];
+    const auto own = static_cast<std::size_t>(rank_);
+    const std::size_t own_begin = cuts_[own].begins[own];
     switch (trial_.collective) {
       case Collective::all_reduce:
       case Collective::reduce: return put_reduced(trial_, ranks_, i, at);
@@ -184,10 +188,10 @@ class SideMaker {
     }
     // The others put what each rank has one behind the other.
     for (int from = 0; from < ranks_; ++from) {
-      const Cut theirs = cut_of(trial_, ranks_, from);
+      const Cut& theirs = cuts_[static_cast<std::size_t>(from)];
       const bool by_pairs = trial_.collective == Collective::all_to_all || trial_.collective == Collective::exchange;
-      const std::size_t length = by_pairs ? theirs.counts[static_cast<std::size_t>(rank_)] : cut_.counts[static_cast<std::size_t>(from)];
-      if (i < length) return put_operand(from, i + (by_pairs ? theirs.begins[static_cast<std::size_t>(rank_)] : 0), at);
+      const std::size_t length = by_pairs ? theirs.counts[own] : cuts_[own].counts[static_cast<std::size_t>(from)];
+      if (i < length) return put_operand(from, i + (by_pairs ? theirs.begins[own] : 0), at);
       i -= length;
     }
   }
@@ -196,7 +200,7 @@ class SideMaker {
   const int ranks_;
   const int rank_;
   const std::size_t size_;
-  const Cut cut_;
+  std::vector<Cut> cuts_;  ///< as each rank sees it
 };
 
 void enqueue_exchange(Communicator& communicator, const Trial& trial, const Side& side, const std::byte* in, std::byte* out, Stream stream) {
