@@ -51,3 +51,15 @@ TEST_CASE("refused pairs are refused in both directions", "[base][env]") {
   CHECK(policy.refuses(2, 3));
   CHECK_FALSE(policy.refuses(0, 2));
 }
+
+TEST_CASE("cached files go where the user keeps such, or nowhere", "[base][env]") {
+  const Variable home("HOME", "/home/someone");
+  {
+    const Variable xdg("XDG_CACHE_HOME", "/var/cache/mine");
+    CHECK(cache_directory() == "/var/cache/mine/collectives");
+  }
+  const Variable relative("XDG_CACHE_HOME", "here");
+  CHECK(cache_directory() == "/home/someone/.cache/collectives");
+  const Variable homeless("HOME", "");
+  CHECK_FALSE(cache_directory());
+}

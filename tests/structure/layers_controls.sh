@@ -36,6 +36,7 @@ accepted() {
 "$here/layers.sh" "$copy" || { echo "the tree itself does not keep to the layers"; exit 1; }
 refused src/base/planted.cpp '#include "planner/planner.hpp"' 'base may not use planner'
 refused topology/planted.cpp '#include "memory/pool.hpp"' 'topology may not use memory'
+refused topology/planted.cpp '#include "kernels/program.hpp"' 'topology may not use kernels'
 refused src/transport/planted.cpp '#include "memory/pool.hpp"' 'transport may not use memory'
 refused src/memory/planted.cpp '#include "transport/mesh.hpp"' 'memory may not use transport'
 refused src/planner/planted.cpp '  #  include "exec/executor.hpp"' 'planner may not use exec'
