@@ -73,7 +73,7 @@ TEST_CASE("the second best is said to cost what the plans differ by", "[cli][adv
   CHECK_THAT(ask_of("nvlink_pairs_4x.json", {"advise", "--tp", "2"}).out, ContainsSubstring("costs " + percent + " % more"));
 }
 
-TEST_CASE("the size that is recommended holds the model, and every smaller one that could is no faster", "[cli][advise]") {
+TEST_CASE("the size that is recommended holds the model, and every smaller one that could is no faster", "[cli][advise][heavy]") {
   for (const char* machine : {"nvswitch_8x.json", "mixed_islands_7x.json", "two_sockets_8x.json", "pcie_no_peers_8x.json"})
     for (const char* bytes : {"20G", "40G", "80G"}) {
       CAPTURE(machine, bytes);

@@ -103,7 +103,7 @@ TEST_CASE("the command prints what its golden files hold", "[cli][golden]") {
   }
 }
 
-TEST_CASE("the command says the same twice", "[cli][golden]") {
+TEST_CASE("the command says the same twice", "[cli][golden][heavy]") {
   for (const Golden& golden : goldens) {
     CAPTURE(file_of(golden));
     CHECK(answer_to(golden).out == answer_to(golden).out);

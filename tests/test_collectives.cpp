@@ -87,7 +87,7 @@ TEST_CASE("every collective is exact, mixed with the others call after call, on 
   try_mixed(group, ranks <= 4 ? 900 : ranks <= 8 ? 360 : 180, static_cast<std::uint64_t>(ranks) * 10'000);
 }
 
-TEST_CASE("every algorithm of every collective is exact, within the slots and far beyond them, on host threads", "[comm][host][collectives]") {
+TEST_CASE("every algorithm of every collective is exact, within the slots and far beyond them, on host threads", "[comm][host][collectives][heavy]") {
   const int ranks = GENERATE(2, 3, 5);
   for (const AlgorithmChoice choice : algorithms_of(Collective::broadcast)) {
     Options options = small_host(ranks);

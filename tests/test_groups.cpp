@@ -71,7 +71,7 @@ TEST_CASE("the search for groups finds what planning every group finds", "[plann
   }
 }
 
-TEST_CASE("every group is looked at and belongs to one kind", "[planner][groups]") {
+TEST_CASE("every group is looked at and belongs to one kind", "[planner][groups][heavy]") {
   for (const char* name : machine_files) {
     const Machine machine = test_machine(name);
     const auto devices = devices_of(machine);

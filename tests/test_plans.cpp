@@ -91,7 +91,7 @@ TEST_CASE("the plan for a large message is proved to be within 5 % of the best, 
   }
 }
 
-TEST_CASE("every published machine is planned for, proved and near the best", "[planner][plans][corpus]") {
+TEST_CASE("every published machine is planned for, proved and near the best", "[planner][plans][corpus][heavy]") {
   if (!std::filesystem::is_directory(corpus_folder())) {
     WARN("SKIPPED: no corpus of machines at " << corpus_folder() << "; COLLECTIVES_MACHINE_CORPUS names its folder");
     return;
