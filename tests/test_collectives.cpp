@@ -81,7 +81,13 @@ void try_large(Ranks& group, std::size_t bytes) {
 
 }  // namespace
 
-TEST_CASE("every collective is exact, mixed with the others call after call, on host threads", "[comm][host][collectives]") {
+TEST_CASE("every collective is exact, mixed with the others call after call, on few host threads", "[comm][host][collectives]") {
+  const int ranks = GENERATE(2, 3, 5);
+  Ranks group(counted(ranks), small_host(ranks), std::size_t{16} * 1040 * 8);
+  try_mixed(group, 360, static_cast<std::uint64_t>(ranks) * 20'000);
+}
+
+TEST_CASE("every collective is exact, mixed with the others call after call, on any number of host threads", "[comm][host][collectives][heavy]") {
   const int ranks = GENERATE(range(2, 17));
   Ranks group(counted(ranks), small_host(ranks), std::size_t{16} * 1040 * 8);
   try_mixed(group, ranks <= 4 ? 900 : ranks <= 8 ? 360 : 180, static_cast<std::uint64_t>(ranks) * 10'000);

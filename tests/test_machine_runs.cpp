@@ -31,7 +31,7 @@ Ranks ranks_of(const char* file, Algorithm algorithm, Wire wire) {
 
 }  // namespace
 
-TEST_CASE("what is planned for a machine's large messages gives exact results on host ranks", "[comm][host][plans]") {
+TEST_CASE("what is planned for a machine's large messages gives exact results on host ranks", "[comm][host][plans][heavy]") {
   const auto algorithm = GENERATE(Algorithm::packed_trees, Algorithm::island, Algorithm::ring);
   for (const char* file : machine_files)
     for (const Wire wire : {Wire::flagged, Wire::sentinel}) {

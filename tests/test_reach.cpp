@@ -24,6 +24,9 @@ std::vector<Reach> reaches() {
           {"one pair apart", 3, "0-2"},                 {"three and two", 5, "0-3,0-4,1-3,1-4,2-3,2-4"}, {"nobody", 4, "off"}};
 }
 
+/// One of each shape that serves any ranks.
+const std::vector<const char*> several = {"one_shot", "two_shot", "ring", "kary_tree:3", "balanced_tree"};
+
 void try_sizes(Ranks& ranks, std::size_t largest) {
   std::uint64_t seed = 1;
   for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{31}, std::size_t{1031}, std::size_t{70'001}, largest})
@@ -34,12 +37,12 @@ void try_sizes(Ranks& ranks, std::size_t largest) {
     }
 }
 
-/// The planner's choice, then every algorithm that serves any ranks.
-void try_algorithms(const Reach& reach, const std::vector<int>& devices, Options options, std::size_t largest) {
+/// The planner's choice, then those named.
+void try_algorithms(const Reach& reach, const std::vector<int>& devices, Options options, std::size_t largest, const std::vector<const char*>& names = several) {
   CAPTURE(reach.name);
   const Variable refused("COLLECTIVES_P2P", reach.refused);
   std::vector<std::optional<AlgorithmChoice>> choices = {std::nullopt};
-  for (const char* name : {"one_shot", "two_shot", "ring", "kary_tree:3", "balanced_tree"}) choices.emplace_back(parse_algorithm(name));
+  for (const char* name : names) choices.emplace_back(parse_algorithm(name));
   for (const auto& choice : choices) {
     CAPTURE(choice ? to_string(*choice) : "the planner's choice");
     options.algorithm = choice;
@@ -50,17 +53,35 @@ void try_algorithms(const Reach& reach, const std::vector<int>& devices, Options
 
 }  // namespace
 
-TEST_CASE("ranks of which only some reach each other get exact results, on host threads", "[comm][host][reach]") {
-  const Reach reach = GENERATE(from_range(reaches()));
-  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
-  CAPTURE(name_of(wire));
+namespace {
+
+Options small_host(const Reach& reach, Wire wire) {
   Options options;
   options.backend = Backend::host;
   options.wire = wire;
   options.pool_bytes = static_cast<std::size_t>(reach.ranks) * (3u << 19);  // slots of 256 KB: the largest message needs credits
-  std::vector<int> devices(static_cast<std::size_t>(reach.ranks));
+  return options;
+}
+
+std::vector<int> counted(int ranks) {
+  std::vector<int> devices(static_cast<std::size_t>(ranks));
   std::iota(devices.begin(), devices.end(), 0);
-  try_algorithms(reach, devices, options, 300'000);
+  return devices;
+}
+
+}  // namespace
+
+TEST_CASE("two islands of host threads get exact results", "[comm][host][reach]") {
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  const Reach islands = reaches().front();
+  try_algorithms(islands, counted(islands.ranks), small_host(islands, wire), 100'000, {"two_shot"});
+}
+
+TEST_CASE("ranks of which only some reach each other get exact results, on host threads", "[comm][host][reach][heavy]") {
+  const Reach reach = GENERATE(from_range(reaches()));
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  CAPTURE(name_of(wire));
+  try_algorithms(reach, counted(reach.ranks), small_host(reach, wire), 300'000);
 }
 
 #if COLLECTIVES_HAS_CUDA
