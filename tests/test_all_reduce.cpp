@@ -1,6 +1,5 @@
 #include <collectives/verify.hpp>
 #include <cstdlib>
-#include <numeric>
 
 #include "trial.hpp"
 #include "test.hpp"
@@ -68,12 +67,6 @@ Options forced(AlgorithmChoice choice, Wire wire) {
   options.wire = wire;
   options.first_epoch = 0xffffff80u;  // every run crosses the wrap
   return options;
-}
-
-std::vector<int> counted(int ranks) {
-  std::vector<int> devices(static_cast<std::size_t>(ranks));
-  std::iota(devices.begin(), devices.end(), 0);
-  return devices;
 }
 
 }  // namespace

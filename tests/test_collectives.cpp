@@ -1,6 +1,5 @@
 // The contract of every collective: any count, alignment, type, operation and root, in place or not, on 2 to 16 ranks.
 #include <cstring>
-#include <numeric>
 #include <random>
 
 #include "kernels/number.hpp"
@@ -46,12 +45,6 @@ Options small_host(int ranks) {
   options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);  // slots of 256 KB a half
   options.first_epoch = 0xffffffc0u;                                  // every run crosses the wrap
   return options;
-}
-
-std::vector<int> counted(int ranks) {
-  std::vector<int> devices(static_cast<std::size_t>(ranks));
-  std::iota(devices.begin(), devices.end(), 0);
-  return devices;
 }
 
 void try_mixed(Ranks& group, int trials, std::uint64_t first_seed) {

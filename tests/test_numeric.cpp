@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <random>
 
 #include "kernels/number.hpp"
@@ -92,12 +91,6 @@ Options forced(AlgorithmChoice choice, Wire wire, int ranks) {
   options.timeout_ms = 20'000;
   options.first_epoch = 0xfffffff0u;
   return options;
-}
-
-std::vector<int> counted(int ranks) {
-  std::vector<int> devices(static_cast<std::size_t>(ranks));
-  std::iota(devices.begin(), devices.end(), 0);
-  return devices;
 }
 
 const std::vector<AlgorithmChoice> algorithms = {{Algorithm::one_shot, 2},  {Algorithm::two_shot, 2},  {Algorithm::ring, 2},         {Algorithm::binary_tree, 2},

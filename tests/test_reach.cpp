@@ -1,4 +1,3 @@
-#include <numeric>
 
 #include "test.hpp"
 #include "trial.hpp"
@@ -61,12 +60,6 @@ Options small_host(const Reach& reach, Wire wire) {
   options.wire = wire;
   options.pool_bytes = static_cast<std::size_t>(reach.ranks) * (3u << 19);  // slots of 256 KB: the largest message needs credits
   return options;
-}
-
-std::vector<int> counted(int ranks) {
-  std::vector<int> devices(static_cast<std::size_t>(ranks));
-  std::iota(devices.begin(), devices.end(), 0);
-  return devices;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <collectives/communicator.hpp>
 #include <cstddef>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 namespace collectives {
@@ -26,6 +27,13 @@ class RankMemory {
   [[maybe_unused]] int device_;
   std::unique_ptr<std::byte, Free> data_;
 };
+
+/// 0 .. ranks-1: a device each, or on the host only their number.
+inline std::vector<int> counted(int ranks) {
+  std::vector<int> devices(static_cast<std::size_t>(ranks));
+  std::iota(devices.begin(), devices.end(), 0);
+  return devices;
+}
 
 /// All ranks of a communicator in this process, each with an input, an output and a stream.
 class Ranks {

@@ -141,4 +141,11 @@ void check_consistent(const Machine& machine, const SourceText& source, std::siz
   if (const auto fault = find_fault(machine)) source.fail(offset, "a consistent machine: " + fault->message);
 }
 
+void complete_tree(Machine& machine, const NvlinkCounts& counts, const SourceText& source) {
+  join_sockets(machine);
+  claim_peers(machine, counts);
+  complete_rates(machine);
+  check_consistent(machine, source);
+}
+
 }  // namespace collectives

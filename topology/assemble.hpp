@@ -41,4 +41,7 @@ void complete_rates(Machine& machine);
 /// The last step of every importer: a fault of the graph becomes an error at `offset`.
 void check_consistent(const Machine& machine, const SourceText& source, std::size_t offset = 0);
 
+/// All of that, for a description that is a tree of devices: sockets, peers, rates, and the check.
+void complete_tree(Machine& machine, const NvlinkCounts& counts, const SourceText& source);
+
 }  // namespace collectives

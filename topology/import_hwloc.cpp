@@ -69,10 +69,7 @@ class HwlocReader {
     number_gpus();
     for (const auto distances : root.children("distances2hetero"))
       if (std::string_view(distances.attribute("name").value()) == "NVLinkBandwidth") read_nvlinks(distances);
-    join_sockets(machine_);
-    claim_peers(machine_, nvlinks_);
-    complete_rates(machine_);
-    check_consistent(machine_, source_);
+    complete_tree(machine_, nvlinks_, source_);
     return std::move(machine_);
   }
 

@@ -30,10 +30,7 @@ class NcclReader {
     if (gpus_.empty()) xml_.fail(root, "a GPU within <system>");
     number_gpus();
     for (const Gpu& gpu : gpus_) read_nvlinks(gpu);
-    join_sockets(machine_);
-    claim_peers(machine_, nvlinks_);
-    complete_rates(machine_);
-    check_consistent(machine_, source_);
+    complete_tree(machine_, nvlinks_, source_);
     return std::move(machine_);
   }
 
