@@ -17,7 +17,7 @@ class FakeProber final : public LinkProber {
  public:
   explicit FakeProber(const std::vector<std::string>& faults) : faults_(faults) {}
 
-  std::vector<Report> run(const Step& step) override {
+  std::vector<Report> run(const ProbeStep& step) override {
     std::vector<Report> reports;
     for (const DevicePair pair : step.pairs) reports.push_back(one(step, pair));
     return reports;
@@ -29,7 +29,7 @@ class FakeProber final : public LinkProber {
     return std::find(faults_.begin(), faults_.end(), fault) != faults_.end();
   }
 
-  Report one(const Step& step, DevicePair pair) const {
+  Report one(const ProbeStep& step, DevicePair pair) const {
     Report report{step.id, pair, Verdict::ok, -1, 0, {}};
     if (step.probe != Probe::check) {
       report.figure = step.probe == Probe::latency ? 2 : 20;

@@ -30,7 +30,7 @@ TEST_CASE("every collective's schedules give every taker every giver's input onc
         for (const int tiles : {1, 2, 5})
           for (const Wire wire : {Wire::sentinel, Wire::flagged})
             for (const bool in_place : {false, true}) {
-              VerifyOptions options{.tiles = tiles, .stages = programs[0].min_stages};
+              SymbolicRun options{.tiles = tiles, .stages = programs[0].min_stages};
               options.wire = wire;
               options.in_place = in_place;
               options.rank_order = in_rank_order(choice);
@@ -103,7 +103,7 @@ TEST_CASE("any collective may follow any other, and flags that do not alternate 
   for (const auto& first : all)
     for (const auto& second : all)
       for (const Wire wire : {Wire::flagged, Wire::sentinel}) {
-        VerifyOptions options{.tiles = 3, .stages = 2, .calls = 5};
+        SymbolicRun options{.tiles = 3, .stages = 2, .calls = 5};
         options.wire = wire;
         CAPTURE(ranks, name_of(wire));
         CHECK(verify_in_turn({first, second}, options) == "");

@@ -100,7 +100,7 @@ TEST_CASE("rounds of pairs name every pair once and no GPU twice at a time", "[t
 }
 
 TEST_CASE("steps, reports and faults survive their lines, and nothing else is taken for one", "[topology][links]") {
-  const Step step{7, Probe::rate, Method::copy_engine, {{0, 3}, {2, 1}}};
+  const ProbeStep step{7, Probe::rate, Method::copy_engine, {{0, 3}, {2, 1}}};
   CHECK(step_from_line(to_line(step)) == step);
   const Report report{7, {0, 3}, Verdict::wrong_data, 143552, 12.5, "packs were wrong, the first at byte 5"};
   CHECK(report_from_line(to_line(report)) == report);

@@ -27,7 +27,7 @@ bool survives(const std::vector<Program>& programs, Omission omitted = {}) {
   };
   for (const auto& [tiles, wire, in_place] :
        {Setting{3, Wire::flagged, false}, Setting{3, Wire::sentinel, true}, Setting{2, Wire::sentinel, false}}) {
-    VerifyOptions options{.tiles = tiles, .stages = 2};
+    SymbolicRun options{.tiles = tiles, .stages = 2};
     options.wire = wire;
     options.in_place = in_place;
     options.omitted = omitted;

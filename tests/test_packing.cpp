@@ -175,7 +175,7 @@ TEST_CASE("packed trees of every machine file verify as programs", "[planner][pa
     CAPTURE(name);
     const Packing packing = pack_trees(Limits(whole_machine(name)), 12);
     const auto programs = lower(tree_pairs_all_reduce(packing.trees));
-    VerifyOptions options;
+    SymbolicRun options;
     options.stages = programs[0].min_stages;
     options.tiles = options.stages + 1;
     CHECK(verify(programs, options) == "");

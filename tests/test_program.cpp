@@ -127,7 +127,7 @@ TEST_CASE("a value that is sent and combined again passes through the output", "
   CHECK(programs[0].steps[2].complete);
   // Pair sums meet in the order of the sender, so rank 2 adds (0+1) to its own (2+3) as rank 0 adds (2+3) to its own.
   for (const bool in_place : {false, true}) {
-    VerifyOptions options;
+    SymbolicRun options;
     options.in_place = in_place;
     CHECK(verify(programs, options) == "");
   }
@@ -145,7 +145,7 @@ TEST_CASE("receives of several rounds that are not sent on between are one step"
   CHECK(programs[0].steps[0].delay == 2);
   CHECK(programs[0].steps[0].complete);
   CHECK(programs[0].min_stages == 3);
-  VerifyOptions options{.tiles = 7, .stages = 3};
+  SymbolicRun options{.tiles = 7, .stages = 3};
   options.rank_order = true;
   CHECK(verify(programs, options) == "");
 }

@@ -13,7 +13,7 @@ std::vector<Program> programs_of(AlgorithmChoice choice, int ranks) { return low
 
 bool is_direct_choice(AlgorithmChoice choice) { return choice.algorithm == Algorithm::one_shot || choice.algorithm == Algorithm::two_shot; }
 
-bool finds(const std::vector<Program>& programs, const VerifyOptions& options) { return !verify(programs, options).empty(); }
+bool finds(const std::vector<Program>& programs, const SymbolicRun& options) { return !verify(programs, options).empty(); }
 
 }  // namespace
 
@@ -27,7 +27,7 @@ TEST_CASE("every algorithm is right on 2 to 16 ranks, for few and many tiles and
         for (const Wire wire : {Wire::sentinel, Wire::flagged})
           for (const bool in_place : {false, true}) {
             if (tiles > stages && stages < programs[0].min_stages) continue;
-            VerifyOptions options{.tiles = tiles, .stages = stages};
+            SymbolicRun options{.tiles = tiles, .stages = stages};
             options.wire = wire;
             options.in_place = in_place;
             options.rank_order = is_direct_choice(choice);
@@ -49,7 +49,7 @@ TEST_CASE("rings and trees do not combine in one step in the order of the ranks,
   for (const AlgorithmChoice choice : every_algorithm()) {
     // With arity 15 the root hears everyone at once.
     if (is_direct_choice(choice) || choice.arity == 15) continue;
-    VerifyOptions options;
+    SymbolicRun options;
     options.rank_order = true;
     CAPTURE(to_string(choice));
     CHECK_THAT(verify(programs_of(choice, 6), options), ContainsSubstring("order of the ranks"));
@@ -88,14 +88,14 @@ TEST_CASE("a schedule without one of its transfers does not verify", "[planner][
 TEST_CASE("a single half of slots is overwritten by the next call", "[planner][verify]") {
   const int ranks = GENERATE(2, 3, 5, 16);
   for (const AlgorithmChoice choice : every_algorithm()) {
-    VerifyOptions options{.tiles = 1, .stages = 1};
+    SymbolicRun options{.tiles = 1, .stages = 1};
     options.halves = 1;
     options.wire = Wire::sentinel;
     CAPTURE(ranks, to_string(choice));
     CHECK_THAT(verify(programs_of(choice, ranks), options), ContainsSubstring("call 1") || ContainsSubstring("call 2"));
   }
   // On the flagged wire the data of the next call itself tells the writer that the reader is done, but for one-shot.
-  VerifyOptions flagged;
+  SymbolicRun flagged;
   flagged.halves = 1;
   CHECK_THAT(verify(programs_of({Algorithm::one_shot}, ranks), flagged), ContainsSubstring("may be reading"));
 }
@@ -103,7 +103,7 @@ TEST_CASE("a single half of slots is overwritten by the next call", "[planner][v
 TEST_CASE("without headers a slot is written again before its reader is known to be done", "[planner][verify]") {
   const int ranks = GENERATE(2, 3, 5, 16);
   for (const AlgorithmChoice choice : every_algorithm()) {
-    VerifyOptions options{.tiles = 2, .stages = 2};
+    SymbolicRun options{.tiles = 2, .stages = 2};
     options.wire = Wire::sentinel;
     CAPTURE(ranks, to_string(choice));
     CHECK_FALSE(finds(programs_of(choice, ranks), options));
@@ -118,7 +118,7 @@ TEST_CASE("a missing wait for credit or data is found", "[planner][verify]") {
   for (const AlgorithmChoice choice : every_algorithm()) {
     const auto programs = programs_of(choice, ranks);
     CAPTURE(ranks, to_string(choice), name_of(wire));
-    VerifyOptions options;
+    SymbolicRun options;
     options.wire = wire;
     options.omitted = {.what = Sync::credit_wait};
     CHECK(finds(programs, options));
@@ -142,7 +142,7 @@ TEST_CASE("steps in the wrong order deadlock or read too late", "[planner][verif
   programs = programs_of({Algorithm::one_shot}, 2);
   std::swap(programs[0].steps[0], programs[0].steps[1]);
   std::swap(programs[0].steps[0].delay, programs[0].steps[1].delay);
-  VerifyOptions options{.tiles = 1, .stages = 1};
+  SymbolicRun options{.tiles = 1, .stages = 1};
   CHECK_FALSE(finds(programs, options));
   options.in_place = true;
   CHECK_THAT(verify(programs, options), ContainsSubstring("overwritten in place"));

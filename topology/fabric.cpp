@@ -57,7 +57,7 @@ bool Fabric::mixed() const {
 
 Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
   validate(machine);
-  const Ranks ranks(machine, devices);
+  const FabricRanks ranks(machine, devices);
   Routes routes(ranks);
   // A node of a graph and what every call begins and ends with: what the smallest messages take on H200 beside their links.
   Fabric fabric{.backend = Backend::cuda, .ranks = ranks.count(), .launch_ns = 1250, .resources = {}, .links = {}, .staged = {}};

@@ -9,34 +9,34 @@
 
 namespace collectives {
 
-Ranks::Ranks(const Machine& machine, std::span<const int> devices) : machine_(machine) {
+FabricRanks::FabricRanks(const Machine& machine, std::span<const int> devices) : machine_(machine) {
   require(!devices.empty() && devices.size() <= static_cast<std::size_t>(max_ranks),
           [&] { return fmt::format("expected 1 to {} ranks, found {}", max_ranks, devices.size()); });
   for (const int device : devices) nodes_.push_back(node_of(device));
   for (int rank = 0; rank < count(); ++rank) slots_.push_back(find_slot(rank));
 }
 
-int Ranks::on_gpu_of(int rank) const { return static_cast<int>(std::count(nodes_.begin(), nodes_.end(), node(rank))); }
+int FabricRanks::on_gpu_of(int rank) const { return static_cast<int>(std::count(nodes_.begin(), nodes_.end(), node(rank))); }
 
-bool Ranks::direct(int a, int b) const {
+bool FabricRanks::direct(int a, int b) const {
   if (share_gpu(a, b)) return true;
   const Peer* there = peer(a, b);
   const Peer* back = peer(b, a);
   return there && back && there->access && back->access;
 }
 
-bool Ranks::by_nvlink(int a, int b) const {
+bool FabricRanks::by_nvlink(int a, int b) const {
   if (share_gpu(a, b) || !direct(a, b)) return false;
   const Peer& entry = *peer(a, b);
   return nvlinks_of(entry.path) > 0 || (entry.path.empty() && entry.gb_per_s > fastest_slot_gb_per_s);
 }
 
-std::string_view Ranks::path(int a, int b) const {
+std::string_view FabricRanks::path(int a, int b) const {
   const Peer* entry = peer(a, b);
   return entry ? std::string_view(entry->path) : std::string_view();
 }
 
-Rate Ranks::rate(int a, int b) const {
+Rate FabricRanks::rate(int a, int b) const {
   if (share_gpu(a, b)) return local_rate;
   // With access one way only, the figures are of a path that will not be taken.
   if (!direct(a, b)) return staged(a, b);
@@ -48,23 +48,23 @@ Rate Ranks::rate(int a, int b) const {
   return rate;
 }
 
-Rate Ranks::staged(int a, int b) const {
+Rate FabricRanks::staged(int a, int b) const {
   Rate rate = staged_rate(std::min(slot_gb_per_s(a), slot_gb_per_s(b)));
   // Without access, what was measured between two GPUs came through host memory.
   if (const Peer* entry = peer(a, b); entry && !entry->access && entry->gb_per_s > 0) rate.gb_per_s = entry->gb_per_s;
   return rate;
 }
 
-double Ranks::slot_gb_per_s(int rank) const { return slots_[static_cast<std::size_t>(rank)]; }
+double FabricRanks::slot_gb_per_s(int rank) const { return slots_[static_cast<std::size_t>(rank)]; }
 
-int Ranks::node_of(int device) const {
+int FabricRanks::node_of(int device) const {
   const auto gpus = machine_.gpus();
   for (const int node : gpus)
     if (device >= 0 && machine_.nodes[static_cast<std::size_t>(node)].device == device) return node;
   throw Error(ErrorCode::invalid_argument, fmt::format("this machine has no CUDA device {}; it has {} GPUs", device, gpus.size()));
 }
 
-double Ranks::find_slot(int rank) const {
+double FabricRanks::find_slot(int rank) const {
   double slot = 0;
   for (const Link& link : machine_.links)
     if (link.kind == LinkKind::pcie && link.from == node(rank)) slot = std::max(slot, link.gb_per_s);

@@ -10,10 +10,10 @@
 namespace collectives {
 
 /// A machine from the side of the ranks on its GPUs: which pairs reach each other, over what, and how fast one flow is.
-class Ranks {
+class FabricRanks {
  public:
   /// Throws Error(invalid_argument) for a device the machine does not have, and for none or more than 16.
-  Ranks(const Machine& machine, std::span<const int> devices);
+  FabricRanks(const Machine& machine, std::span<const int> devices);
 
   int count() const { return static_cast<int>(nodes_.size()); }
   const Machine& machine() const { return machine_; }

@@ -40,7 +40,7 @@ std::vector<int> spread_from(const Machine& machine, int root) {
 
 }  // namespace
 
-Routes::Routes(const Ranks& ranks) : ranks_(ranks) {
+Routes::Routes(const FabricRanks& ranks) : ranks_(ranks) {
   const Machine& machine = ranks.machine();
   for (int rank = 0; rank < ranks.count(); ++rank)
     if (!trees_.contains(ranks.node(rank))) trees_[ranks.node(rank)] = spread_from(machine, ranks.node(rank));

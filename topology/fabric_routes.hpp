@@ -16,7 +16,7 @@ class Routes {
  public:
   using Route = std::vector<std::uint16_t>;
 
-  explicit Routes(const Ranks& ranks);
+  explicit Routes(const FabricRanks& ranks);
 
   /// As the two reach each other.
   Route route(int from, int to);
@@ -40,7 +40,7 @@ class Routes {
   double port_gb_per_s(int rank) const;
   int nearest_cpu(int rank) const;
 
-  const Ranks& ranks_;
+  const FabricRanks& ranks_;
   std::vector<Resource> resources_;
   std::map<std::tuple<ResourceKind, int, int>, std::uint16_t> known_;
   std::map<int, std::vector<int>> trees_;  ///< by the node it spreads from: the link by which each node was reached, or -1

@@ -112,7 +112,7 @@ ProbeChild::Heard ProbeChild::hear(std::string& line, Clock::time_point deadline
   }
 }
 
-std::vector<Report> ProbeChild::run(const Step& step) {
+std::vector<Report> ProbeChild::run(const ProbeStep& step) {
   std::vector<Report> reports;
   const auto open = [&] {
     std::vector<DevicePair> pairs;
@@ -150,7 +150,7 @@ std::vector<Report> ProbeChild::run(const Step& step) {
   const auto pairs = open();
   if (pairs.size() == 1) return close(late ? Verdict::hang : Verdict::inconclusive, end), reports;
   for (const DevicePair pair : pairs) {
-    Step alone = step;
+    ProbeStep alone = step;
     alone.pairs = {pair};
     for (Report& report : run(alone)) reports.push_back(std::move(report));
   }

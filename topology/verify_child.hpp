@@ -20,7 +20,7 @@ class ProbeChild {
 
   /// One report for each pair of the step, whatever happens. Where the child hangs or dies with several pairs open, each is tried
   /// alone, so that the verdict names the right one. Throws Error(system) if no child can be started.
-  std::vector<Report> run(const Step& step);
+  std::vector<Report> run(const ProbeStep& step);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -115,9 +115,9 @@ class CudaProber final : public LinkProber {
       });
   }
 
-  std::vector<Report> run(const Step& step) override {
+  std::vector<Report> run(const ProbeStep& step) override {
     std::vector<Report> refused;
-    Step possible = step;
+    ProbeStep possible = step;
     possible.pairs.clear();
     for (const DevicePair pair : step.pairs) {
       const std::string reason = open(pair);
@@ -158,7 +158,7 @@ class CudaProber final : public LinkProber {
     return {};
   }
 
-  Check prepare(const Step& step, DevicePair pair) {
+  Check prepare(const ProbeStep& step, DevicePair pair) {
     Check check{.pair = pair, .owner = &gpu(pair.to), .writer = &gpu(pair.from), .reader = &gpu(pair.to), .fault = {}};
     if (step.method == Method::load) std::swap(check.writer, check.reader);
     for (int round = 0; round < 2; ++round) {
@@ -177,7 +177,7 @@ class CudaProber final : public LinkProber {
     check.record() = {};
   }
 
-  void watch(const Step& step, const Check& check) {
+  void watch(const ProbeStep& step, const Check& check) {
     const DeviceScope scope(check.reader->device);
     kernels::launch_probe_check({.buffer = check.owner->buffer.get(),
                                  .regions = regions_,
@@ -198,7 +198,7 @@ class CudaProber final : public LinkProber {
             .corrupt = check.fault == Kind::corrupt ? regions_.region[2].begin + 777 : -1};
   }
 
-  void send_data(const Step& step, const Check& check, int round, bool with_flag) {
+  void send_data(const ProbeStep& step, const Check& check, int round, bool with_flag) {
     const CudaStream& stream = check.writer->sender;
     const bool by_engine = step.method == Method::copy_engine;
     kernels::ProbeWrite write = writing(check, round, by_engine ? check.writer->staging.get() : check.owner->buffer.get());
@@ -210,7 +210,7 @@ class CudaProber final : public LinkProber {
                                      check.writer->device, std::size_t{region.packs} * sizeof(Pack), stream.get()));
   }
 
-  void send_flag(const Step& step, const Check& check, int round) {
+  void send_flag(const ProbeStep& step, const Check& check, int round) {
     const CudaStream& stream = check.writer->sender;
     const bool by_engine = step.method == Method::copy_engine;
     Mark* own = check.writer->flags.get() + 64;
@@ -221,7 +221,7 @@ class CudaProber final : public LinkProber {
 
   /// Stores and copies are followed by a flag that the stream orders behind them; what the kernel itself orders is `flag`'s and
   /// `load`'s to show.
-  void send(const Step& step, const Check& check, int round) {
+  void send(const ProbeStep& step, const Check& check, int round) {
     if (check.fault == Kind::drop) return;
     const DeviceScope scope(check.writer->device);
     if (check.fault == Kind::delay) {
@@ -247,7 +247,7 @@ class CudaProber final : public LinkProber {
     return true;
   }
 
-  std::vector<Report> check(const Step& step) {
+  std::vector<Report> check(const ProbeStep& step) {
     std::vector<Check> checks;
     for (const DevicePair pair : step.pairs) lay_out(checks.emplace_back(prepare(step, pair)));
     for (const Check& check : checks) watch(step, check);
@@ -269,7 +269,7 @@ class CudaProber final : public LinkProber {
     return reports;
   }
 
-  Report verdict_of(const Step& step, const Check& check) const {
+  Report verdict_of(const ProbeStep& step, const Check& check) const {
     const kernels::ProbeRecord& record = check.record();
     Report report{step.id, check.pair, Verdict::ok, -1, 0, {}};
     const bool second = record.rounds == 2;
@@ -295,7 +295,7 @@ class CudaProber final : public LinkProber {
     return packs - kernels::probe_margin;  // the last region has nothing behind it
   }
 
-  void copy(const Step& step, DevicePair pair, int times) {
+  void copy(const ProbeStep& step, DevicePair pair, int times) {
     Gpu &from = gpu(pair.from), &to = gpu(pair.to);
     Pack* own = from.staging.get();
     Pack* peers = to.buffer.get();
@@ -308,7 +308,7 @@ class CudaProber final : public LinkProber {
                                from.multiprocessors, from.sender.get());
   }
 
-  std::vector<Report> rate(const Step& step) {
+  std::vector<Report> rate(const ProbeStep& step) {
     for (const DevicePair pair : step.pairs) {
       const DeviceScope scope(pair.from);
       copy(step, pair, 1);  // also wakes links that sleep
@@ -332,7 +332,7 @@ class CudaProber final : public LinkProber {
     return reports;
   }
 
-  std::vector<Report> latency(const Step& step) {
+  std::vector<Report> latency(const ProbeStep& step) {
     for (const DevicePair pair : step.pairs) {
       marks_ += Mark{1} << 32;  // beyond what any flag of this process holds
       Gpu &a = gpu(pair.from), &b = gpu(pair.to);

@@ -24,7 +24,7 @@ std::string hear(int in) {
   return line;
 }
 
-bool is_at(const Step& step, const Injection& injection) {
+bool is_at(const ProbeStep& step, const Injection& injection) {
   return std::find(step.pairs.begin(), step.pairs.end(), injection.pair) != step.pairs.end();
 }
 
@@ -52,7 +52,7 @@ int serve_steps(int in, int out, const std::function<std::unique_ptr<LinkProber>
   if (!say(out, "ready")) return 1;
   for (line = hear(in); !line.empty(); line = hear(in)) {
     ::alarm(longest_step_s);
-    Step step;
+    ProbeStep step;
     try {
       step = step_from_line(line);
       if (injection && injection->kind == Injection::Kind::hang && is_at(step, *injection)) never_return();

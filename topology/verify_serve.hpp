@@ -12,7 +12,7 @@ namespace collectives {
 class LinkProber {
  public:
   virtual ~LinkProber() = default;
-  virtual std::vector<Report> run(const Step& step) = 0;
+  virtual std::vector<Report> run(const ProbeStep& step) = 0;
 };
 
 /// On this process's GPUs, with a fault if one is given. Throws Error(unsupported) where there is no GPU.

@@ -67,16 +67,16 @@ std::vector<std::vector<DevicePair>> rounds_of(const std::vector<DevicePair>& pa
   return rounds;
 }
 
-std::string to_line(const Step& step) {
+std::string to_line(const ProbeStep& step) {
   std::string line = fmt::format("step {} {} {} {}", step.id, static_cast<int>(step.probe), static_cast<int>(step.method), step.pairs.size());
   for (const DevicePair pair : step.pairs) line += fmt::format(" {} {}", pair.from, pair.to);
   return line;
 }
 
-Step step_from_line(const std::string& line) {
+ProbeStep step_from_line(const std::string& line) {
   Words words(line);
   words.expect("step");
-  Step step;
+  ProbeStep step;
   step.id = words.next<int>();
   step.probe = static_cast<Probe>(words.number(3));
   step.method = static_cast<Method>(words.number(method_count));

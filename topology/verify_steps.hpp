@@ -11,12 +11,12 @@ namespace collectives {
 enum class Probe : std::uint8_t { check, rate, latency };
 
 /// One thing to try on pairs that share no GPU, all at once.
-struct Step {
+struct ProbeStep {
   int id = 0;
   Probe probe = Probe::check;
   Method method = Method::store;
   std::vector<DevicePair> pairs;
-  bool operator==(const Step&) const = default;
+  bool operator==(const ProbeStep&) const = default;
 };
 
 /// What came of it for one pair.
@@ -33,11 +33,11 @@ struct Report {
 /// The pairs in groups in which no GPU comes twice.
 std::vector<std::vector<DevicePair>> rounds_of(const std::vector<DevicePair>& pairs);
 
-std::string to_line(const Step& step);
+std::string to_line(const ProbeStep& step);
 std::string to_line(const Report& report);
 std::string to_line(const Injection& injection);
 /// Throw Error(invalid_argument) for anything that `to_line` does not write.
-Step step_from_line(const std::string& line);
+ProbeStep step_from_line(const std::string& line);
 Report report_from_line(const std::string& line);
 Injection injection_from_line(const std::string& line);
 

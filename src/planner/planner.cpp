@@ -39,7 +39,7 @@ void require_sound(const PlannerOptions& options) {
 // for inputs read late, the other for what only headers order.
 void require_verified(const Routine& routine) {
   for (const bool strict : {false, true}) {
-    VerifyOptions options;
+    SymbolicRun options;
     options.stages = routine.programs[0].min_stages;
     options.tiles = options.stages + 1;
     options.in_place = strict;

@@ -23,7 +23,7 @@ struct Position {
 
 class Run {
  public:
-  Run(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options)
+  Run(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options)
       : turns_(turns),
         options_(options),
         ranks_(static_cast<int>(turns[0].size())),
@@ -286,7 +286,7 @@ class Run {
   void tick(int rank) { ++clocks_[at(rank)][at(rank)]; }
 
   const std::vector<std::vector<Program>>& turns_;
-  const VerifyOptions& options_;
+  const SymbolicRun& options_;
   const int ranks_;
   const int lanes_;
   const int credit_words_;
@@ -341,9 +341,9 @@ std::string miswired(const std::vector<Program>& programs) {
 
 }  // namespace
 
-std::string verify(const std::vector<Program>& programs, const VerifyOptions& options) { return verify_in_turn({programs}, options); }
+std::string verify(const std::vector<Program>& programs, const SymbolicRun& options) { return verify_in_turn({programs}, options); }
 
-std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options) {
+std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options) {
   const int ranks = turns.empty() ? 0 : static_cast<int>(turns[0].size());
   if (ranks < 2 || ranks > max_ranks) return fmt::format("{} programs, where 2 to {} are expected", ranks, max_ranks);
   if (options.tiles < 1 || options.stages < 1 || options.calls < 1 || options.halves < 1)

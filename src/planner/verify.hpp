@@ -21,7 +21,7 @@ struct Omission {
 };
 
 /// What to run the programs against.
-struct VerifyOptions {
+struct SymbolicRun {
   int tiles = 5;
   int stages = 2;
   int calls = 4;
@@ -42,9 +42,9 @@ struct VerifyOptions {
 ///   acquire); a pack of the sentinel wire orders nothing but itself, and emptying a slot is a write;
 /// - nothing deadlocks, no index is out of bounds, a flag word has one writer a call and only grows, both ends of a lane agree.
 /// One maximal run decides for all interleavings, since counters only grow and waits are thresholds.
-std::string verify(const std::vector<Program>& programs, const VerifyOptions& options = {});
+std::string verify(const std::vector<Program>& programs, const SymbolicRun& options = {});
 
 /// The same where the calls take turns: call c runs the programs number c modulo their count.
-std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const VerifyOptions& options = {});
+std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options = {});
 
 }  // namespace collectives
