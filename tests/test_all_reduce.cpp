@@ -110,14 +110,14 @@ TEST_CASE("messages many times larger than the slots come out exact, on host thr
 TEST_CASE("every algorithm keeps its order on few ranks, within the slots and far beyond them", "[comm][host][all_reduce]") {
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   for (const AlgorithmChoice choice : every_algorithm())
-    for (const int ranks : {2, 3, 5}) {
+    for (const int ranks : {2, 5}) {
       CAPTURE(to_string(choice), ranks, name_of(wire));
       Options options = forced(choice, wire);
       options.backend = Backend::host;
       options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);
       Ranks group(counted(ranks), options, 2 << 20);
       Tally tally;
-      try_types_and_operations(group, tally, 37);
+      try_types_and_operations(group, tally, 61);
       const Trial large{DataType::bfloat16, ReduceOp::sum, 700'001, false, 1, 9};  // 1.4 MB through slots of 256 KB
       CHECK(mismatches(group, large) == 0);
       CHECK(tally.wrong == 0);
