@@ -88,5 +88,15 @@ COLLECTIVES_HOST_DEVICE void store_pack(void* buffer, std::uint64_t count, bool 
   }
 }
 
+/// Each element times a factor, which is one of the type, and rounded.
+template <typename T>
+COLLECTIVES_COLD Pack scale_pack(Pack pack, const void* factor) {
+  Elements<T> factors;
+  COLLECTIVES_UNROLL
+  for (int i = 0; i < elements_per_pack<T>; ++i) factors.element[i] = *static_cast<const T*>(factor);
+  Accumulators<T> product = unpack<T>(pack);
+  accumulate<T>(product, factors.pack, AnyOp{ReduceOp::prod});
+  return round<T>(product, 1);
+}
 
 }  // namespace collectives::kernels

@@ -44,6 +44,9 @@ struct ProgramArgs : CallArgs {
   std::uint32_t pairs[max_ranks];  ///< what this rank and each peer alone must agree on, beside the fingerprint
   std::uint8_t steps, max_delay;
   bool carried;  ///< the caller's memory holds floats, and the type is what they travel as
+  bool factor_given;      ///< this rank's input is multiplied by a factor, which is one element:
+  const void* factor_at;  ///< there, or if null
+  std::uint64_t factor;   ///< these bits
   StepArgs step[max_steps];
   Region region[max_regions];
   EdgeArgs edge[max_edges];

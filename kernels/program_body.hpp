@@ -248,7 +248,9 @@ class Walk {
 
   COLLECTIVES_HOST_DEVICE Pack own(const StepArgs& step, const Region& region, std::uint64_t p) const {
     const bool input = step.own == 1;
-    return Wire::sanitize(load_pack<T>(input ? region.in : region.out, region.count, input ? region.in_aligned : region.out_aligned, p));
+    const Pack pack = load_pack<T>(input ? region.in : region.out, region.count, input ? region.in_aligned : region.out_aligned, p);
+    if (input && args_.factor_given) return Wire::sanitize(scale_pack<T>(pack, args_.factor_at != nullptr ? args_.factor_at : &args_.factor));
+    return Wire::sanitize(pack);
   }
   COLLECTIVES_HOST_DEVICE void keep(const Region& region, std::uint64_t p, const Pack& pack) const {
     store_pack<T>(region.out, region.count, region.out_aligned, p, pack);

@@ -1,4 +1,4 @@
-// The contract of every collective: any count, alignment, type, operation and root, in place or not, on 2 to 16 ranks.
+// The contract of every collective: any count, alignment, type, operation and root, in place or not, on 1 to 16 ranks.
 #include <cstring>
 #include <random>
 
@@ -75,7 +75,7 @@ void try_large(Ranks& group, std::size_t bytes) {
 }  // namespace
 
 TEST_CASE("every collective is exact, mixed with the others call after call, on few host threads", "[comm][host][collectives]") {
-  const int ranks = GENERATE(2, 3, 5);
+  const int ranks = GENERATE(1, 2, 3, 5);
   Ranks group(counted(ranks), small_host(ranks), std::size_t{16} * 1040 * 8);
   try_mixed(group, 360, static_cast<std::uint64_t>(ranks) * 20'000);
 }
@@ -99,7 +99,7 @@ TEST_CASE("every algorithm of every collective is exact, within the slots and fa
 }
 
 TEST_CASE("ranks that are processes have the same collectives", "[comm][host][collectives][processes]") {
-  const int ranks = GENERATE(2, 5);
+  const int ranks = GENERATE(1, 2, 5);
   const UniqueId id = make_unique_id();
   const auto outcomes = run_ranks(RanksAre::processes, ranks, [&](int rank) {
     auto communicator = Communicator::create(id, rank, ranks, small_host(ranks));
@@ -225,6 +225,61 @@ TEST_CASE("floats carried narrower are the narrow all-reduce of the rounded oper
     CHECK_THROWS_WITH(communicators[0].all_reduce({&one, 1, DataType::float32}, {&one, 1, DataType::float32}, ReduceOp::sum, DataType::int8), ContainsSubstring("expected half or bfloat16"));
     CHECK_THROWS_WITH(communicators[0].all_reduce({&whole, 1, DataType::int32}, {&whole, 1, DataType::int32}, ReduceOp::sum, DataType::float16), ContainsSubstring("expected float32"));
   }
+}
+
+TEST_CASE("a scaled sum is the sum of the scaled operands", "[comm][host][collectives][scaled]") {
+  const int ranks = GENERATE(1, 2, 5);
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  Options options = small_host(ranks);
+  options.wire = wire;
+  auto communicators = Communicator::create_local(counted(ranks), options);
+  for (int type = 0; type < data_type_count; ++type)
+    for (const std::size_t block : {1u, 9u, 40'003u})
+      for (const bool on_device : {false, true}) {
+        const auto data_type = static_cast<DataType>(type);
+        const std::size_t size = size_of(data_type), count = block * communicators.size();
+        const Trial trial{.type = data_type, .count = count, .seed = block};
+        // Twice the operand is what two ranks of it make: small integers, exact in every type.
+        std::vector<std::vector<std::byte>> in, all, part, doubled;
+        std::vector<std::byte> two = operand_bytes(trial, 0, 1), reduced(count * size);
+        write_element(two.data(), data_type, 2);
+        for (int rank = 0; rank < ranks; ++rank) {
+          in.push_back(operand_bytes(trial, rank, count));
+          all.push_back(in.back());
+          part.emplace_back(block * size);
+          doubled.emplace_back(count * size);
+          for (std::size_t i = 0; i < count; ++i) write_element(doubled.back().data() + i * size, data_type, 2 * operand(trial, rank, i));
+        }
+        for (int rank = 0; rank < ranks; ++rank) {
+          const auto r = static_cast<std::size_t>(rank);
+          const ScaledSum sum{two.data(), on_device};
+          communicators[r].all_reduce({all[r].data(), count, data_type}, {all[r].data(), count, data_type}, sum);
+          communicators[r].reduce_scatter({in[r].data(), count, data_type}, {part[r].data(), block, data_type}, sum);
+          communicators[r].reduce({in[r].data(), count, data_type}, {rank == ranks - 1 ? reduced.data() : nullptr, count, data_type}, sum, ranks - 1);
+          communicators[r].all_reduce({doubled[r].data(), count, data_type}, {doubled[r].data(), count, data_type}, ReduceOp::sum);
+        }
+        for (auto& communicator : communicators) communicator.synchronize();
+        CAPTURE(ranks, name_of(wire), name_of(data_type), block, on_device);
+        CHECK(reduced == doubled[0]);
+        for (std::size_t r = 0; r < all.size(); ++r) {
+          CHECK(all[r] == doubled[r]);
+          CHECK(std::memcmp(part[r].data(), doubled[r].data() + r * block * size, block * size) == 0);
+        }
+      }
+}
+
+TEST_CASE("a scaled sum rounds its product, needs a factor, and does not match a plain one", "[comm][host][collectives][scaled]") {
+  auto communicators = Communicator::create_local(counted(2), small_host(2));
+  // 1 + 2^-7 squared is 1 + 2^-6 + 2^-14: bfloat16 has no room for the last, whatever the sum could hold.
+  const auto one_up = kernels::to_bfloat16(1.0078125f);
+  kernels::BFloat16 in[2] = {one_up, one_up}, out[2] = {};
+  for (std::size_t r = 0; r < 2; ++r) communicators[r].all_reduce({&in[r], 1, DataType::bfloat16}, {&out[r], 1, DataType::bfloat16}, ScaledSum{&one_up, false});
+  for (auto& communicator : communicators) communicator.synchronize();
+  for (const auto& result : out) CHECK(kernels::to_float(result) == 2.03125f);
+  CHECK_THROWS_WITH(communicators[0].all_reduce({in, 1, DataType::bfloat16}, {out, 1, DataType::bfloat16}, ScaledSum{}), ContainsSubstring("factor is null"));
+  communicators[0].all_reduce({&in[0], 1, DataType::bfloat16}, {&out[0], 1, DataType::bfloat16}, ScaledSum{&one_up, false});
+  communicators[1].all_reduce({&in[1], 1, DataType::bfloat16}, {&out[1], 1, DataType::bfloat16}, ReduceOp::sum);
+  CHECK_THROWS_WITH(communicators[0].synchronize(), ContainsSubstring("different call"));
 }
 
 TEST_CASE("arguments that cannot be meant are refused before anything moves", "[comm][host][collectives]") {

@@ -388,8 +388,8 @@ TEST_CASE("a communicator is not made from options or an environment that make n
   Options host;
   host.backend = Backend::host;
   CHECK(made_with(host) == "ok");
-  CHECK_THAT(made_with(host, 1), ContainsSubstring("1 ranks: expected 2 to 16"));
-  CHECK_THAT(made_with(host, 17), ContainsSubstring("17 ranks: expected 2 to 16"));
+  CHECK_THAT(made_with(host, 0), ContainsSubstring("0 ranks: expected 1 to 16"));
+  CHECK_THAT(made_with(host, 17), ContainsSubstring("17 ranks: expected 1 to 16"));
 
   Options small = host;
   small.pool_bytes = 100'000;

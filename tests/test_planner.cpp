@@ -73,6 +73,24 @@ Machine two_gpus() {
 
 }  // namespace
 
+TEST_CASE("a rank alone has a plan for every collective, by which nothing leaves it", "[planner]") {
+  const Planner planner(uniform_fabric(1), with_slots());
+  for (int c = 0; c < collective_count; ++c) {
+    const PlanRequest request{.collective = static_cast<Collective>(c), .count = 1000};
+    CAPTURE(name_of(request.collective));
+    const PlanReport report = planner.explain(request);
+    const Program& program = planner.program(request, report.plan, 0);
+    REQUIRE(program.steps.size() == 1);
+    CHECK(program.steps[0].own == Own::input);
+    CHECK(program.steps[0].store);
+    CHECK(program.steps[0].sends.empty());
+    CHECK(report.candidates.size() == 1);
+    CHECK(report.candidates[0].busiest == "nothing");
+    CHECK(report.plan.predicted_us > 0);
+  }
+  CHECK_THAT(planner.explain({.count = 1}).explanation, ContainsSubstring("Nothing leaves the rank"));
+}
+
 TEST_CASE("on four NVLink GPUs one-shot gives way to two-shot between 256 and 512 KB", "[planner][select]") {
   const Planner planner(uniform_fabric(4), with_slots());
   CHECK(chosen(planner, 8 * kib) == Algorithm::one_shot);
@@ -116,7 +134,7 @@ TEST_CASE("a forced algorithm is taken at every size, any arity included", "[pla
 }
 
 TEST_CASE("the planner refuses what cannot be planned", "[planner]") {
-  CHECK_THROWS_AS(Planner(uniform_fabric(1), with_slots()), Error);
+  CHECK_THROWS_AS(Planner(uniform_fabric(0), with_slots()), Error);
   CHECK_THROWS_AS(Planner(uniform_fabric(17), with_slots()), Error);
   Fabric torn = uniform_fabric(3);
   torn.links.pop_back();

@@ -143,6 +143,18 @@ TEST_CASE("a pool's bound is what was asked for, else a tenth of what is free wi
   if (tenth > 40 * mib && tenth < 500 * mib) CHECK(bound / mib == Approx(tenth / mib).epsilon(0.2));
 }
 
+TEST_CASE("each communicator leaves room for the next", "[memory][pool]") {
+  constexpr std::size_t bound = std::size_t{8} << 20;
+  CHECK(pool_allowance(-1, bound) == bound);
+  CHECK(pool_allowance(-1, std::nullopt) == pool_bound(-1, std::nullopt) / 2);
+  const auto first = make_pool(PoolKind::host, -1, bound, bound / 2);
+  CHECK(pool_allowance(-1, bound) == bound / 4);
+  const auto second = make_pool(PoolKind::host, -1, bound, bound / 4);
+  CHECK(pool_allowance(-1, bound) == bound / 8);
+  CHECK(pool_allowance(-1, bound / 8) == bound / 16);
+  CHECK(pool_allowance(-1, 2 * bound) == bound * 5 / 8);
+}
+
 #if !COLLECTIVES_HAS_CUDA
 TEST_CASE("a build without CUDA says so", "[memory][pool]") {
   for (const auto kind : {PoolKind::pinned, PoolKind::device, PoolKind::device_legacy}) {

@@ -203,8 +203,8 @@ TEST_CASE("a rank or a size out of range is refused before anyone is waited for"
     int rank, size;
     const char* text;
   };
-  for (const Wrong& wrong : {Wrong{-1, 2, "rank -1 of 2: expected 0 to 1"}, Wrong{2, 2, "rank 2 of 2: expected 0 to 1"}, Wrong{0, 1, "1 ranks: expected 2 to 16"},
-                             Wrong{0, 17, "17 ranks: expected 2 to 16"}, Wrong{0, 0, "0 ranks"}, Wrong{0, -4, "-4 ranks"}}) {
+  for (const Wrong& wrong : {Wrong{-1, 2, "rank -1 of 2: expected 0 to 1"}, Wrong{2, 2, "rank 2 of 2: expected 0 to 1"}, Wrong{1, 1, "rank 1 of 1: expected 0 to 0"},
+                             Wrong{0, 17, "17 ranks: expected 1 to 16"}, Wrong{0, 0, "0 ranks"}, Wrong{0, -4, "-4 ranks"}}) {
     const std::string outcome = outcome_of([&](int) { Communicator::create(id, wrong.rank, wrong.size, on_host()); }, 0);
     CHECK_THAT(outcome, ContainsSubstring("invalid argument: "));
     CHECK_THAT(outcome, ContainsSubstring(wrong.text));

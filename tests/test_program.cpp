@@ -158,7 +158,7 @@ TEST_CASE("lowering refuses schedules that are out of range or too large", "[pla
   CHECK_THROWS_AS(lower(with({Action::reduce, 0, 0, 3})), Error);
   CHECK_THROWS_AS(lower(with({Action::reduce, 0, -1, 1})), Error);
   CHECK_THROWS_AS(lower(with({Action::reduce, 0, 1, 1})), Error);
-  CHECK_THROWS_AS(lower(Schedule{.ranks = 1, .chunks = 1, .rounds = {}}), Error);
+  CHECK_THROWS_AS(lower(Schedule{.ranks = 0, .chunks = 1, .rounds = {}}), Error);
   CHECK_THROWS_AS(lower(Schedule{.ranks = 17, .chunks = 1, .rounds = {}}), Error);
   const Schedule both{.ranks = 3, .chunks = 1, .rounds = {{{Action::copy, 0, 0, 2}, {Action::reduce, 0, 1, 2}}}};
   CHECK_THROWS_WITH(lower(both), ContainsSubstring("receives nothing else"));

@@ -157,7 +157,7 @@ TEST_CASE("a step on the wrong lane is found", "[planner][verify]") {
 
 TEST_CASE("what cannot be run is refused with a reason", "[planner][verify]") {
   const auto good = programs_of({Algorithm::two_shot}, 3);
-  CHECK_THAT(verify({}), ContainsSubstring("2 to 16"));
+  CHECK_THAT(verify({}), ContainsSubstring("1 to 16"));
   CHECK_THAT(verify(good, {.tiles = 0}), ContainsSubstring("at least 1"));
   const auto broken = [&](auto&& change) {
     auto programs = good;

@@ -36,14 +36,6 @@ void put_float(DataType type, float value, std::byte* at) {
   if (type == DataType::float8_e5m2) *at = std::byte{kernels::to_e5m2(value).bits};
 }
 
-/// The value as the type holds it; integers keep their low bits.
-void put(DataType type, long long value, std::byte* at) {
-  const auto whole = static_cast<double>(value);
-  if (type == DataType::float64) return static_cast<void>(std::memcpy(at, &whole, 8));
-  if (is_floating(type)) return put_float(type, static_cast<float>(value), at);
-  std::memcpy(at, &value, size_of(type));
-}
-
 /// An integer of the type from its low bits.
 long long wrap(DataType type, long long value) {
   switch (type) {
@@ -58,6 +50,13 @@ long long wrap(DataType type, long long value) {
 bool is_unsigned(DataType type) { return type == DataType::uint8 || type == DataType::uint32 || type == DataType::uint64; }
 
 }  // namespace
+
+void write_element(std::byte* at, DataType type, long long value) {
+  const auto whole = static_cast<double>(value);
+  if (type == DataType::float64) return static_cast<void>(std::memcpy(at, &whole, 8));
+  if (is_floating(type)) return put_float(type, static_cast<float>(value), at);
+  std::memcpy(at, &value, size_of(type));
+}
 
 int operand(const Trial& trial, int rank, std::size_t element) {
   const std::uint64_t random = mix(mix(trial.seed * 64 + static_cast<std::uint64_t>(rank)) + element);
@@ -75,7 +74,7 @@ int operand(const Trial& trial, int rank, std::size_t element) {
 std::vector<std::byte> operand_bytes(const Trial& trial, int rank, std::size_t count) {
   const std::size_t size = size_of(trial.type);
   std::vector<std::byte> bytes(count * size);
-  for (std::size_t i = 0; i < count; ++i) put(trial.type, operand(trial, rank, i), bytes.data() + i * size);
+  for (std::size_t i = 0; i < count; ++i) write_element(bytes.data() + i * size, trial.type, operand(trial, rank, i));
   return bytes;
 }
 
@@ -92,14 +91,14 @@ void put_reduced(const Trial& trial, int ranks, std::size_t element, std::byte* 
     if (trial.op == ReduceOp::max) result = std::max(result, value);
   }
   if (trial.op != ReduceOp::avg) {
-    put(trial.type, result, at);
+    write_element(at, trial.type, result);
   } else if (trial.type == DataType::float64) {
     const double average = static_cast<double>(result) / ranks;
     std::memcpy(at, &average, 8);
   } else if (is_floating(trial.type)) {
     put_float(trial.type, static_cast<float>(result) / static_cast<float>(ranks), at);
   } else {
-    put(trial.type, wrap(trial.type, result) / ranks, at);
+    write_element(at, trial.type, wrap(trial.type, result) / ranks);
   }
 }
 
@@ -173,7 +172,7 @@ class SideMaker {
     return side;
   }
 
-  void put_operand(int rank, std::size_t element, std::byte* at) const { put(trial_.type, operand(trial_, rank, element), at); }
+  void put_operand(int rank, std::size_t element, std::byte* at) const { write_element(at, trial_.type, operand(trial_, rank, element)); }
 
   void put_expected(std::size_t i, std::byte* at) const {
     const auto own = static_cast<std::size_t>(rank_);

@@ -75,6 +75,8 @@ std::size_t own_mismatches(Communicator& communicator, const Trial& trial);
 /// A block's elements in an uneven trial, and what an exchange sends; empty ones among them.
 std::size_t uneven_count(const Trial& trial, int from, int to);
 
+/// The value as the type holds it; integers keep their low bits.
+void write_element(std::byte* at, DataType type, long long value);
 /// The operand of a rank, as every type can hold it.
 int operand(const Trial& trial, int rank, std::size_t element);
 /// What a rank gives and what every rank must get of an all-reduce, in the bytes of the type.

@@ -56,7 +56,7 @@ struct Receive {
   int from = 0;
 };
 
-/// One rank of a group that works together. Not for concurrent use: one thread at a time, and one order of calls, the same
+/// One rank of a group of 1 to 16 that works together. Not for concurrent use: one thread at a time, and one order of calls, the same
 /// on every rank. Calls on different streams come out in the order they were made. Two CUDA graphs that replay at the same
 /// time need two communicators.
 class COLLECTIVES_EXPORT Communicator {
@@ -68,6 +68,14 @@ class COLLECTIVES_EXPORT Communicator {
   /// This process's rank of `size`. Collective: returns when all ranks have come, or throws Error(timeout) naming those who
   /// have not. On CUDA it uses the calling thread's current device.
   static Communicator create(const UniqueId& id, int rank, int size, const Options& options = {});
+
+  /// Those ranks that name the same color, in the order of their keys and then of their ranks, as a communicator of their own with
+  /// pools of its own; none for a negative color. Collective and blocking, beside whatever is enqueued: ranks of one process call
+  /// from a thread each. The backend and the devices are this communicator's. Throws what `create` throws, and Error(peer_lost).
+  std::optional<Communicator> split(int color, int key, const Options& options = {});
+
+  /// The same of these ranks in this order, which alone call; each names the same. What the others do does not matter.
+  Communicator subgroup(std::span<const int> members, const Options& options = {});
 
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;
@@ -89,6 +97,9 @@ class COLLECTIVES_EXPORT Communicator {
   /// it, their sum in fp32 once more: the result is what an all_reduce of the rounded operands gives, widened.
   void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream = nullptr);
 
+  /// Every rank gives a factor, its own.
+  void all_reduce(ConstBuffer in, Buffer out, const ScaledSum& sum, Stream stream = nullptr);
+
   /// This rank's part in an all_reduce to which it contributes nothing: the others call all_reduce. `out` gets their result; an
   /// average still divides by the number of ranks. If none contributes, a sum is -0 and a minimum the type's greatest value.
   void all_reduce_nothing(Buffer out, ReduceOp op, Stream stream = nullptr);
@@ -104,6 +115,8 @@ class COLLECTIVES_EXPORT Communicator {
   /// Block r has counts[r] elements, the same counts on every rank.
   void reduce_scatter(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, ReduceOp op, Stream stream = nullptr);
 
+  void reduce_scatter(ConstBuffer in, Buffer out, const ScaledSum& sum, Stream stream = nullptr);
+
   /// Every rank gets all ranks' `in`, one behind the other: `out` has a block of in.count elements for each. In place: `in` is
   /// this rank's block of `out`.
   void all_gather(ConstBuffer in, Buffer out, Stream stream = nullptr);
@@ -115,6 +128,7 @@ class COLLECTIVES_EXPORT Communicator {
 
   /// The root gets the reduction of every rank's `in`; `out` is looked at on the root only. In place: `in` is `out`.
   void reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream = nullptr);
+  void reduce(ConstBuffer in, Buffer out, const ScaledSum& sum, int root, Stream stream = nullptr);
 
   /// Block r of `out` is block rank() of rank r's `in`: both have equal blocks, one for each rank. Not in place.
   void all_to_all(ConstBuffer in, Buffer out, Stream stream = nullptr);

@@ -46,6 +46,7 @@ struct PlanRequest {
   ReduceOp op = ReduceOp::sum;  ///< where the collective reduces
   int root = 0;                 ///< where it has one
   bool carried = false;         ///< an all-reduce of float32 that travels as `type`
+  bool scaled = false;          ///< a ScaledSum
 };
 
 /// What one call will do. The same on every rank for the same call.

@@ -83,6 +83,12 @@ constexpr bool has_root(Collective collective) {
   return collective == Collective::broadcast || collective == Collective::reduce || collective == Collective::gather || collective == Collective::scatter;
 }
 
+/// A sum of every rank's operand times a factor of that rank's own. Operands are rounded to their type once more, after the product.
+struct ScaledSum {
+  const void* factor = nullptr;  ///< one element of the operands' type
+  bool on_device = false;        ///< in memory that the kernels reach, and read when the call runs; else host memory, read at once
+};
+
 /// `count` elements of `type` that are read. Any alignment of the element type will do.
 struct ConstBuffer {
   const void* data = nullptr;

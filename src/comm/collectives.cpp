@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "base/require.hpp"
 #include "comm/impl.hpp"
 #include "comm/operands.hpp"
@@ -32,6 +34,21 @@ void Communicator::Impl::check(const Buffer& out) const {
   check_place(out.data, out.type, "out");
 }
 
+Factor Communicator::Impl::check(const Reduction& how, DataType type) const {
+  check_operation(how.op);
+  if (how.factor == nullptr) return {};
+  const void* at = how.factor->factor;
+  require(at != nullptr, "a scaled sum's factor is null: expected the address of one element");
+  if (how.factor->on_device) {
+    executor->check_buffer(at, size_of(type), "the factor");
+    check_place(at, type, "the factor");
+    return {.given = Factor::at_address, .address = at};
+  }
+  Factor factor{.given = Factor::by_value};
+  std::memcpy(&factor.bits, at, size_of(type));
+  return factor;
+}
+
 void Communicator::Impl::start(const PlanRequest& request, Call call, Stream stream) {
   expect_alive(false);
   if (request.count == 0) return;
@@ -44,15 +61,16 @@ void Communicator::Impl::start(const PlanRequest& request, Call call, Stream str
   executor->enqueue(call, plan, world->planner->program(request, plan, rank), stream);
 }
 
-void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
+void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, Reduction how, Stream stream) {
   check_type(in.type);
   check_same_type(in, out);
-  check_operation(op);
+  const Factor factor = check(how, in.type);
   check_count(out.count, in.count, "out", "as many as in");
   check(in);
   check(out);
   check_apart(in, out, 0, 0);
-  start({.count = in.count, .type = in.type, .op = op}, {.in = in.data, .out = out.data, .count = in.count}, stream);
+  start({.count = in.count, .type = in.type, .op = how.op, .scaled = factor.given != Factor::none},
+        {.in = in.data, .out = out.data, .count = in.count, .factor = factor}, stream);
 }
 
 void Communicator::Impl::all_reduce_carried(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream) {
@@ -75,20 +93,20 @@ void Communicator::Impl::all_reduce_nothing(Buffer out, ReduceOp op, Stream stre
   start({.count = out.count, .type = out.type, .op = op}, {.in = out.data, .out = out.data, .count = out.count, .absent = true}, stream);
 }
 
-void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream) {
+void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, Reduction how, Stream stream) {
   const auto own = static_cast<std::size_t>(rank);
   check_type(in.type);
   check_same_type(in, out);
-  check_operation(op);
+  const Factor factor = check(how, in.type);
   check_count(out.count, blocks.count[own], "out", "this rank's block");
   check_count(in.count, blocks.total, "in", "every rank's block");
   check(in);
   check(out);
   check_apart(in, out, 0, blocks.begin[own]);
-  Call call{.parts = parts_of(blocks)};
+  Call call{.factor = factor, .parts = parts_of(blocks)};
   for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
   call.parts[own].out = out.data;
-  start({Collective::reduce_scatter, blocks.largest, in.type, op}, call, stream);
+  start({.collective = Collective::reduce_scatter, .count = blocks.largest, .type = in.type, .op = how.op, .scaled = factor.given != Factor::none}, call, stream);
 }
 
 void Communicator::Impl::all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream) {
@@ -121,9 +139,9 @@ void Communicator::Impl::broadcast(ConstBuffer in, Buffer out, int root, Stream 
         {.in = rank == root ? in.data : nullptr, .out = out.data, .count = out.count}, stream);
 }
 
-void Communicator::Impl::reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream) {
+void Communicator::Impl::reduce(ConstBuffer in, Buffer out, Reduction how, int root, Stream stream) {
   check_type(in.type);
-  check_operation(op);
+  const Factor factor = check(how, in.type);
   check_root(root, size);
   check_count(in.count, in.count, "in", "");
   check(in);
@@ -133,7 +151,8 @@ void Communicator::Impl::reduce(ConstBuffer in, Buffer out, ReduceOp op, int roo
     check(out);
     check_apart(in, out, 0, 0);
   }
-  start({Collective::reduce, in.count, in.type, op, root}, {.in = in.data, .out = rank == root ? out.data : nullptr, .count = in.count}, stream);
+  start({.collective = Collective::reduce, .count = in.count, .type = in.type, .op = how.op, .root = root, .scaled = factor.given != Factor::none},
+        {.in = in.data, .out = rank == root ? out.data : nullptr, .count = in.count, .factor = factor}, stream);
 }
 
 void Communicator::Impl::all_to_all(ConstBuffer in, Buffer out, Stream stream) {

@@ -15,14 +15,16 @@ std::unique_ptr<Executor> make_executor(Backend backend, RankContext context) {
 
 }  // namespace
 
-Communicator::Impl::Impl(std::shared_ptr<World> shared, RankPool& own_pool, RankContext context, Backend on)
+Communicator::Impl::Impl(std::shared_ptr<World> shared, RankPool& own_pool, RankContext context, Backend on, std::uint32_t timeout_ms)
     : rank(context.rank),
       size(context.ranks),
       device(context.device),
       backend(on),
       world(std::move(shared)),
       pool(own_pool),
-      executor(make_executor(on, std::move(context))) {}
+      executor(make_executor(on, std::move(context))),
+      local_post(world->mesh ? nullptr : std::make_unique<LocalPost>(world->letters, rank, timeout_ms)),
+      post(world->mesh ? static_cast<Post*>(&*world->mesh) : local_post.get()) {}
 
 void Communicator::Impl::expect_alive(bool look) {
   if (!death_) death_ = executor->fault(look);
@@ -39,24 +41,31 @@ int Communicator::size() const { return impl_->size; }
 int Communicator::device() const { return impl_->device; }
 Backend Communicator::backend() const { return impl_->backend; }
 
-void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce(in, out, op, stream); }
+void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce(in, out, {op}, stream); }
+void Communicator::all_reduce(ConstBuffer in, Buffer out, const ScaledSum& sum, Stream stream) { impl_->all_reduce(in, out, {.factor = &sum}, stream); }
 void Communicator::all_reduce(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream) {
   impl_->all_reduce_carried(in, out, op, carried, stream);
 }
 void Communicator::all_reduce_nothing(Buffer out, ReduceOp op, Stream stream) { impl_->all_reduce_nothing(out, op, stream); }
 
 void Communicator::reduce_scatter(ConstBuffer in, Buffer out, ReduceOp op, Stream stream) {
-  impl_->reduce_scatter(in, out, equal_blocks(size(), out.count), op, stream);
+  impl_->reduce_scatter(in, out, equal_blocks(size(), out.count), {op}, stream);
+}
+void Communicator::reduce_scatter(ConstBuffer in, Buffer out, const ScaledSum& sum, Stream stream) {
+  impl_->reduce_scatter(in, out, equal_blocks(size(), out.count), {.factor = &sum}, stream);
 }
 void Communicator::reduce_scatter(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, ReduceOp op, Stream stream) {
-  impl_->reduce_scatter(in, out, blocks_of(counts, size()), op, stream);
+  impl_->reduce_scatter(in, out, blocks_of(counts, size()), {op}, stream);
 }
 void Communicator::all_gather(ConstBuffer in, Buffer out, Stream stream) { impl_->all_gather(in, out, equal_blocks(size(), in.count), stream); }
 void Communicator::all_gather(ConstBuffer in, Buffer out, std::span<const std::size_t> counts, Stream stream) {
   impl_->all_gather(in, out, blocks_of(counts, size()), stream);
 }
 void Communicator::broadcast(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->broadcast(in, out, root, stream); }
-void Communicator::reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream) { impl_->reduce(in, out, op, root, stream); }
+void Communicator::reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream) { impl_->reduce(in, out, {op}, root, stream); }
+void Communicator::reduce(ConstBuffer in, Buffer out, const ScaledSum& sum, int root, Stream stream) {
+  impl_->reduce(in, out, {.factor = &sum}, root, stream);
+}
 void Communicator::all_to_all(ConstBuffer in, Buffer out, Stream stream) { impl_->all_to_all(in, out, stream); }
 void Communicator::gather(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->gather(in, out, root, stream); }
 void Communicator::scatter(ConstBuffer in, Buffer out, int root, Stream stream) { impl_->scatter(in, out, root, stream); }

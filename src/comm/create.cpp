@@ -55,7 +55,7 @@ Introduction introduce(const Settings& settings, Backend backend, int device) {
   mine.wire = settings.options.wire ? static_cast<std::int16_t>(*settings.options.wire) : -1;
   mine.max_blocks = settings.options.max_blocks;
   mine.first_epoch = settings.options.first_epoch;
-  mine.share = pool_bound(device, settings.options.pool_bytes);
+  mine.share = pool_allowance(device, settings.options.pool_bytes);
 #if COLLECTIVES_HAS_CUDA
   if (backend == Backend::cuda) cuda_check(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, device));
 #endif
@@ -219,7 +219,7 @@ std::shared_ptr<const Planner> plan_together(Mesh& mesh, const Fabric& fabric, c
 }  // namespace
 
 Communicator Communicator::create(const UniqueId& id, int rank, int size, const Options& options) {
-  require(size >= 2 && size <= max_ranks, [&] { return fmt::format("{} ranks: expected 2 to {}", size, max_ranks); });
+  require(size >= 1 && size <= max_ranks, [&] { return fmt::format("{} ranks: expected 1 to {}", size, max_ranks); });
   require(rank >= 0 && rank < size, [&] { return fmt::format("rank {} of {}: expected 0 to {}", rank, size, size - 1); });
   const Settings settings = settings_from(options);
   const Backend backend = resolve_backend(options.backend);
@@ -252,7 +252,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   }
   world->planner = plan_together(mesh, fabric, settings, layout);
   RankPool& pool = world->pools[0];
-  Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend));
+  Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend, settings.timeout_ms));
   // Nobody calls before every pool is ready and every kernel is loaded.
   mesh.barrier();
   return communicator;

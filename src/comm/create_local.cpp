@@ -77,7 +77,7 @@ bool prove_all(const World& world, const MeetingPlaces& meeting, Fabric& fabric,
 
 std::vector<Communicator> Communicator::create_local(const std::vector<int>& devices, const Options& options) {
   const int ranks = static_cast<int>(devices.size());
-  require(ranks >= 2 && ranks <= max_ranks, [&] { return fmt::format("{} ranks: expected 2 to {}", ranks, max_ranks); });
+  require(ranks >= 1 && ranks <= max_ranks, [&] { return fmt::format("{} ranks: expected 1 to {}", ranks, max_ranks); });
   const Settings settings = settings_from(options);
   const Backend backend = resolve_backend(options.backend);
 #if COLLECTIVES_HAS_CUDA
@@ -88,7 +88,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
   // On the host the numbers only count ranks.
   const std::vector<int> places = backend == Backend::cuda ? devices : std::vector<int>(devices.size(), -1);
   std::size_t share = SIZE_MAX;
-  for (const int device : places) share = std::min(share, share_of(device, places, pool_bound(device, settings.options.pool_bytes)));
+  for (const int device : places) share = std::min(share, share_of(device, places, pool_allowance(device, settings.options.pool_bytes)));
   Fabric fabric = fabric_for(devices, backend, settings);
   const kernels::Layout layout = layout_for(share / meeting_places(fabric).pools_a_bound(), backend);
 
@@ -109,7 +109,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .first_epoch = options.first_epoch,
                         .layout = layout};
     set_addresses(context, *world, meeting);
-    communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend)));
+    communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend, settings.timeout_ms)));
   }
   return communicators;
 }

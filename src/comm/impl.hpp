@@ -76,20 +76,27 @@ struct World {
   std::vector<RankPool> pools;   ///< of the ranks in this process
   std::vector<RankPool> common;  ///< theirs in host memory, if there are both
   std::optional<Mesh> mesh;     ///< to the ranks in others
+  Letters letters;              ///< of the ranks in this process to each other
   std::vector<std::unique_ptr<PeerMapping>> mappings;
+};
+
+/// How operands are combined.
+struct Reduction {
+  ReduceOp op = ReduceOp::sum;
+  const ScaledSum* factor = nullptr;
 };
 
 class Communicator::Impl {
  public:
-  Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend);
+  Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend, std::uint32_t timeout_ms);
 
-  void all_reduce(ConstBuffer in, Buffer out, ReduceOp op, Stream stream);
+  void all_reduce(ConstBuffer in, Buffer out, Reduction how, Stream stream);
   void all_reduce_carried(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream);
   void all_reduce_nothing(Buffer out, ReduceOp op, Stream stream);
-  void reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, ReduceOp op, Stream stream);
+  void reduce_scatter(ConstBuffer in, Buffer out, const Blocks& blocks, Reduction how, Stream stream);
   void all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream);
   void broadcast(ConstBuffer in, Buffer out, int root, Stream stream);
-  void reduce(ConstBuffer in, Buffer out, ReduceOp op, int root, Stream stream);
+  void reduce(ConstBuffer in, Buffer out, Reduction how, int root, Stream stream);
   void all_to_all(ConstBuffer in, Buffer out, Stream stream);
   void gather(ConstBuffer in, Buffer out, int root, Stream stream);
   void scatter(ConstBuffer in, Buffer out, int root, Stream stream);
@@ -106,10 +113,14 @@ class Communicator::Impl {
   const std::shared_ptr<World> world;
   RankPool& pool;
   const std::unique_ptr<Executor> executor;
+  const std::unique_ptr<Post> local_post;  ///< none where `world` has a mesh
+  Post* const post;
 
  private:
   void check(const ConstBuffer& in) const;
   void check(const Buffer& out) const;
+  /// And takes a factor in host memory along.
+  Factor check(const Reduction& how, DataType type) const;
   /// Plans and enqueues what was checked.
   void start(const PlanRequest& request, Call call, Stream stream);
 

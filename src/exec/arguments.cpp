@@ -34,7 +34,7 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
   hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
   hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
-  hash.mix(call.carried);
+  hash.mix(static_cast<std::uint64_t>(call.factor.given != Factor::none) << 1 | call.carried);
   if (is_cut_by_part(call.collective))
     for (int rank = 0; rank < ranks; ++rank) hash.mix(call.parts[static_cast<std::size_t>(rank)].in_count);
   return hash.low();
@@ -126,7 +126,7 @@ void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& 
     const Step& step = program.steps[s];
     const kernels::Region& region = program_.region[program_.step[s].region];
     // In place, a rank's own block is already where it belongs.
-    program_.step[s].store = step.store && !(step.receives.empty() && region.in == region.out);
+    program_.step[s].store = step.store && !(step.receives.empty() && region.in == region.out && call.factor.given == Factor::none);
   }
 }
 
@@ -145,6 +145,9 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
   fill_regions(call, plan, program);
   fill_pairs(call);
   program_.carried = call.carried;
+  program_.factor_given = call.factor.given != Factor::none;
+  program_.factor_at = call.factor.address;
+  program_.factor = call.factor.bits;
   return program_;
 }
 

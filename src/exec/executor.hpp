@@ -22,6 +22,14 @@ struct Part {
   std::size_t out_count = 0;
 };
 
+/// What a rank's operand is multiplied by before it is combined.
+struct Factor {
+  enum Given : std::uint8_t { none, by_value, at_address };
+  Given given = none;
+  std::uint64_t bits = 0;         ///< of one element of the call's type
+  const void* address = nullptr;  ///< of one
+};
+
 /// One call as a rank asked for it: a message that every chunk is cut from, or a part for each rank.
 struct Call {
   const void* in = nullptr;
@@ -31,6 +39,7 @@ struct Call {
   ReduceOp op = ReduceOp::sum;
   bool carried = false;  ///< the buffers hold float32, whatever travels
   bool absent = false;   ///< this rank has no operand: `out` is the input, and filled with what the operation leaves as it is
+  Factor factor{};
   Collective collective = Collective::all_reduce;
   int root = 0;
   /// Rank r's block, as long here as there; in an all-to-all and an exchange, what goes to rank r and what comes from it.

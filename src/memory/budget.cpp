@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -12,6 +13,8 @@
 namespace collectives {
 namespace {
 
+using PoolPlace = std::pair<bool, int>;  // pinned or not, device
+
 struct Account {
   std::size_t committed = 0;
   std::multiset<std::size_t> bounds;
@@ -21,7 +24,7 @@ struct Account {
 /// every other static object.
 struct Accounts {
   std::mutex mutex;
-  std::map<std::pair<bool, int>, Account> by_place;
+  std::map<PoolPlace, Account> by_place;
 };
 
 Accounts& accounts() {
@@ -29,7 +32,9 @@ Accounts& accounts() {
   return *all;
 }
 
-std::string place_name(const std::pair<bool, int>& place) {
+PoolPlace place_of(PoolKind kind, int device) { return {kind == PoolKind::pinned, kind == PoolKind::host ? -1 : device}; }
+
+std::string place_name(const PoolPlace& place) {
   if (place.first) return fmt::format("in pinned memory for device {}", place.second);
   return place.second < 0 ? "in host memory" : fmt::format("on device {}", place.second);
 }
@@ -37,7 +42,7 @@ std::string place_name(const std::pair<bool, int>& place) {
 }  // namespace
 
 Budget::Budget(PoolKind kind, int device, std::size_t bound)
-    : place_(kind == PoolKind::pinned, kind == PoolKind::host ? -1 : device), bound_(bound) {
+    : place_(place_of(kind, device)), bound_(bound) {
   const std::lock_guard lock(accounts().mutex);
   accounts().by_place[place_].bounds.insert(bound);
 }
@@ -70,6 +75,18 @@ void Budget::give_back(std::size_t bytes) {
   const std::lock_guard lock(accounts().mutex);
   accounts().by_place[place_].committed -= bytes;
   taken_ -= bytes;
+}
+
+std::size_t room_for(PoolKind kind, int device, std::size_t bound) {
+  const std::lock_guard lock(accounts().mutex);
+  const auto& account = accounts().by_place[place_of(kind, device)];
+  const std::size_t largest = account.bounds.empty() ? bound : std::max(bound, *account.bounds.rbegin());
+  return std::min(bound, largest - std::min(largest, account.committed));
+}
+
+bool is_shared_place(PoolKind kind, int device) {
+  const std::lock_guard lock(accounts().mutex);
+  return accounts().by_place[place_of(kind, device)].committed > 0;
 }
 
 }  // namespace collectives

@@ -27,4 +27,9 @@ class Budget {
   std::size_t taken_ = 0;
 };
 
+/// What a pool with this bound could take at its place now.
+std::size_t room_for(PoolKind kind, int device, std::size_t bound);
+/// Do other pools hold anything there?
+bool is_shared_place(PoolKind kind, int device);
+
 }  // namespace collectives

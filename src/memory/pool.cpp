@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/require.hpp"
+#include "memory/budget.hpp"
 #include "memory/kinds.hpp"
 #include "memory/shared_memory.hpp"
 #if COLLECTIVES_HAS_CUDA
@@ -52,6 +53,13 @@ std::size_t pool_bound(int device, std::optional<std::size_t> wanted) {
   if (wanted) return *wanted;
   const std::size_t free = device < 0 ? available_host_memory() : free_device_memory(device);
   return std::clamp(free / 10, least_bound, most_bound);
+}
+
+std::size_t pool_allowance(int device, std::optional<std::size_t> wanted) {
+  const std::size_t bound = pool_bound(device, wanted);
+  const auto of = [&](PoolKind kind) { return wanted && !is_shared_place(kind, device) ? bound : room_for(kind, device, bound) / 2; };
+  // Which of them a communicator wants is known once its ranks have met.
+  return device < 0 ? of(PoolKind::host) : std::min(of(PoolKind::device), of(PoolKind::pinned));
 }
 
 std::unique_ptr<Pool> make_pool(PoolKind kind, int device, std::size_t bound, std::size_t commit) {

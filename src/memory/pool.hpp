@@ -53,6 +53,10 @@ class Pool {
 /// The upper bound for a pool on `device` (-1: host): `wanted` if given, else 10 % of the free memory clamped to 32-512 MB.
 std::size_t pool_bound(int device, std::optional<std::size_t> wanted);
 
+/// What one more communicator may take of that bound. An explicit bound is all its own, unless other pools of this process are on the
+/// device; then, as by default, half of the room they leave, so that there is some for the next.
+std::size_t pool_allowance(int device, std::optional<std::size_t> wanted);
+
 /// A pool of at most `bound` bytes with `commit` bytes backed at once. All pools of this process on one device share the bound
 /// of the largest: Error(out_of_memory) says what was asked for, what others hold and how to raise it.
 std::unique_ptr<Pool> make_pool(PoolKind kind, int device, std::size_t bound, std::size_t commit);

@@ -93,8 +93,12 @@ Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limit
   return cost;
 }
 
+std::string name_of_busiest(const Cost& cost, const Limits& limits, const Fabric& fabric) {
+  return cost.rounds == 0 ? "nothing" : to_string(limits[cost.busiest], fabric);
+}
+
 double Cost::predicted_us(double bytes, double tiles, const KernelCosts& kernels) const {
-  const double passing = rounds * kernels.round_us + (rounds - 1) * kernels.relay_us + transfers * kernels.transfer_us;
+  const double passing = rounds * kernels.round_us + std::max(rounds - 1, 0) * kernels.relay_us + transfers * kernels.transfer_us;
   const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us;
   const double moving = bytes * (first_us_per_byte + (tiles - 1) * steady_us_per_byte) / tiles;
   return latency_us + instructions + moving + bytes * combined_share * kernels.combine_us_per_byte;

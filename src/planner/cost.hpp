@@ -42,6 +42,9 @@ struct Cost {
   double predicted_us(double bytes, double tiles, const KernelCosts& kernels) const;
 };
 
+/// What `cost.busiest` means on the fabric, whose limits `limits` are: "nothing" if nothing moves.
+std::string name_of_busiest(const Cost& cost, const Limits& limits, const Fabric& fabric);
+
 /// The schedule must be for as many ranks as the fabric has, or Error(invalid_argument). `limits` are the fabric's.
 Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limits);
 

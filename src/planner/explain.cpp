@@ -21,6 +21,7 @@ std::string in_words(double bytes) {
 std::string rounds_in_words(int rounds) { return fmt::format("{} round{}", rounds, rounds == 1 ? "" : "s"); }
 
 std::string ranks_in_words(const Fabric& fabric) {
+  if (fabric.ranks == 1) return "one rank";
   const char* reach = fabric.fully_connected() ? "each reaches every other directly" : "some reach each other through the host only";
   return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
 }
@@ -41,6 +42,7 @@ std::string note_on(const Candidate& candidate, const Candidate& taken, const Pl
 
 std::string bound_in_words(const PlanReport& report) {
   const Candidate& taken = report.candidates.front();
+  if (taken.steps == 0) return "Nothing leaves the rank.";
   return fmt::format(
       "Whatever goes up and down trees here takes {:.2f} us at least, latency apart; what this plan moves takes {:.1f} % more, and waits "
       "for {}.",
@@ -61,7 +63,7 @@ std::string table_of(const std::vector<Candidate>& candidates) {
 PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const {
   PlanReport report{.plan = all_reduce(count, type, op), .bound_us = 0, .candidates = {}, .explanation = {}};
   const Plan& plan = report.plan;
-  report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_mb_per_s;
+  if (fabric_.ranks > 1) report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_mb_per_s;
   for (const Routine& routine : routines_) {
     const auto planned = plan_routine(routine, plan.bytes, fabric_, options_, {type, op});
     if (!planned) continue;  // its slots do not fit the pool
@@ -70,8 +72,8 @@ PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const
                                  .steps = cost.rounds,
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
-                                 .gap = cost.load_us_per_byte * survey_.bound_mb_per_s - 1,
-                                 .busiest = to_string(survey_.limits[cost.busiest], fabric_),
+                                 .gap = fabric_.ranks > 1 ? cost.load_us_per_byte * survey_.bound_mb_per_s - 1 : 0,
+                                 .busiest = name_of_busiest(cost, survey_.limits, fabric_),
                                  .note = {}});
   }
   const auto place = [&](const Candidate& c) {

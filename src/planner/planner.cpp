@@ -21,7 +21,7 @@ AlgorithmChoice normalised(AlgorithmChoice choice) {
 }
 
 void require_sound(const Fabric& fabric) {
-  require(fabric.ranks >= 2 && fabric.ranks <= max_ranks, [&] { return "a plan has 2 to 16 ranks, not " + std::to_string(fabric.ranks); });
+  require(fabric.ranks >= 1 && fabric.ranks <= max_ranks, [&] { return "a plan has 1 to 16 ranks, not " + std::to_string(fabric.ranks); });
   require(fabric.links.size() == static_cast<std::size_t>(fabric.ranks * fabric.ranks),
           "a fabric has a link for each ordered pair of ranks");
 }
@@ -52,6 +52,7 @@ void require_verified(const Routine& routine) {
 }
 
 std::vector<AlgorithmChoice> choices_for(const Survey& survey, const std::optional<AlgorithmChoice>& forced) {
+  if (survey.limits.ranks() == 1) return algorithms_for_one_rank();
   std::vector<AlgorithmChoice> choices = algorithms_of(Collective::all_reduce);
   const auto islands = static_cast<int>(survey.islands.size());
   if (islands > 1 && islands < survey.limits.ranks()) choices.push_back({Algorithm::island});
@@ -92,6 +93,7 @@ Planner::~Planner() = default;
 
 Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options), survey_(survey_sound(fabric_)) {
   require_sound(options_);
+  if (fabric_.ranks == 1) options_.forced.reset();
   if (options_.forced) options_.forced = normalised(*options_.forced);
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
     routines_.push_back(make_routine(choice, build_schedule(choice, survey_), fabric_, survey_.limits));
@@ -124,7 +126,7 @@ std::uint64_t Planner::digest() const {
 
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
-  return choose(request.count, {request.type, request.op, request.carried});
+  return choose(request.count, {request.type, request.op, request.carried || request.scaled});
 }
 
 PlanReport Planner::explain(const PlanRequest& request) const {

@@ -202,7 +202,7 @@ class Lowering {
 };
 
 void require_in_range(const Schedule& schedule) {
-  require(schedule.ranks >= 2 && schedule.ranks <= max_ranks, "a schedule has 2 to 16 ranks");
+  require(schedule.ranks >= 1 && schedule.ranks <= max_ranks, "a schedule has 1 to 16 ranks");
   require(schedule.chunks >= 1 && schedule.chunks <= max_chunks, "a schedule has 1 to 256 chunks");
   const auto is_per_chunk = [&](const auto& list) { return list.empty() || list.size() == static_cast<std::size_t>(schedule.chunks); };
   require(is_per_chunk(schedule.weights) && is_per_chunk(schedule.givers) && is_per_chunk(schedule.takers),

@@ -8,7 +8,7 @@
 
 namespace collectives {
 
-/// What a rank's program may need at most, over all algorithms and 2 to 16 ranks: ring and two-shot on 16 ranks have 31 steps and
+/// What a rank's program may need at most, over all algorithms and 1 to 16 ranks: ring and two-shot on 16 ranks have 31 steps and
 /// 30 transfers each way.
 inline constexpr int max_steps = 32;
 inline constexpr int max_edges = 64;  ///< receives and sends of a rank together

@@ -53,12 +53,17 @@ const Routine& Repertoire::routine(Collective collective, AlgorithmChoice choice
   const Key key{collective, choice.algorithm, choice.arity, has_root(collective) ? root : 0};
   const auto found = routines_.find(key);
   if (found != routines_.end()) return found->second;
-  return routines_.emplace(key, make_routine(choice, build_schedule(collective, choice, fabric_.ranks, std::get<3>(key)), fabric_, limits_)).first->second;
+  Schedule schedule = fabric_.ranks == 1 ? schedule_of_one_rank() : build_schedule(collective, choice, fabric_.ranks, std::get<3>(key));
+  return routines_.emplace(key, make_routine(choice, std::move(schedule), fabric_, limits_)).first->second;
+}
+
+std::vector<AlgorithmChoice> Repertoire::built(Collective collective) const {
+  return fabric_.ranks == 1 ? algorithms_for_one_rank() : algorithms_of(collective);
 }
 
 /// What the options leave. A forced algorithm that this collective does not have is no wish for it.
 std::vector<AlgorithmChoice> Repertoire::allowed(Collective collective) const {
-  auto choices = algorithms_of(collective);
+  auto choices = built(collective);
   if (options_.forced && std::find(choices.begin(), choices.end(), *options_.forced) != choices.end()) return {*options_.forced};
   // What is only moved has no bits that an order could change.
   if (options_.invariant && reduces(collective)) std::erase_if(choices, [](AlgorithmChoice choice) { return !is_direct(choice.algorithm); });
@@ -100,7 +105,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
   const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
   PlanReport report{.plan = plan(request), .bound_us = bound_us(request.collective, bytes, limits_), .candidates = {}, .explanation = {}};
   const auto choices = allowed(request.collective);
-  for (const AlgorithmChoice choice : algorithms_of(request.collective)) {
+  for (const AlgorithmChoice choice : built(request.collective)) {
     const Routine& found = routine(request.collective, choice, request.root);
     const bool is_allowed = std::find(choices.begin(), choices.end(), choice) != choices.end();
     const char* note = choice == report.plan.choice ? "taken" : is_allowed ? "passed over: no faster" : "passed over: the options rule it out";
@@ -111,7 +116,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
                                  .bytes_per_rank = found.cost.sent_share * static_cast<double>(bytes),
                                  .predicted_us = planned->predicted_us,
                                  .gap = report.bound_us > 0 ? found.cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
-                                 .busiest = to_string(limits_[found.cost.busiest], fabric_),
+                                 .busiest = name_of_busiest(found.cost, limits_, fabric_),
                                  .note = note});
   }
   std::stable_sort(report.candidates.begin(), report.candidates.end(), [&](const Candidate& a, const Candidate& b) {

@@ -22,6 +22,7 @@ class Repertoire {
  private:
   using Key = std::tuple<Collective, Algorithm, int, int>;
 
+  std::vector<AlgorithmChoice> built(Collective collective) const;
   std::vector<AlgorithmChoice> allowed(Collective collective) const;
   PlannerOptions options_for(Collective collective) const;
   std::optional<Plan> plan_by(AlgorithmChoice choice, const PlanRequest& request) const;

@@ -46,6 +46,10 @@ Schedule build_schedule(AlgorithmChoice choice, int ranks) {
   throw Error(ErrorCode::invalid_argument, "no such algorithm without a fabric: " + std::to_string(static_cast<int>(choice.algorithm)));
 }
 
+Schedule schedule_of_one_rank() { return {.ranks = 1, .chunks = 1, .rounds = {}}; }
+
+std::vector<AlgorithmChoice> algorithms_for_one_rank() { return {{Algorithm::one_shot}}; }
+
 std::vector<AlgorithmChoice> algorithms_of(Collective collective) {
   switch (collective) {
     case Collective::all_reduce:

@@ -86,6 +86,10 @@ Schedule build_schedule(AlgorithmChoice choice, int ranks);
 /// that the collective does not have, see `algorithms_of`.
 Schedule build_schedule(Collective collective, AlgorithmChoice choice, int ranks, int root);
 
+/// Any collective of one rank: it keeps its own input.
+Schedule schedule_of_one_rank();
+std::vector<AlgorithmChoice> algorithms_for_one_rank();
+
 /// What a collective may be done by, in order of preference where costs tie.
 std::vector<AlgorithmChoice> algorithms_of(Collective collective);
 

@@ -15,6 +15,7 @@ constexpr int most_channels = 12;
 }  // namespace
 
 Survey survey_of(const Fabric& fabric) {
+  if (fabric.ranks == 1) return {.limits = Limits(fabric), .ring = {0}, .islands = {{0}}, .packing = {}};
   Survey survey{.limits = Limits(fabric), .ring = {}, .islands = islands_of(fabric), .packing = {}};
   survey.ring = ring_order(survey.limits);
   survey.packing = pack_trees(survey.limits, most_channels);
@@ -23,6 +24,7 @@ Survey survey_of(const Fabric& fabric) {
 }
 
 Schedule build_schedule(AlgorithmChoice choice, const Survey& survey) {
+  if (survey.limits.ranks() == 1) return schedule_of_one_rank();
   switch (choice.algorithm) {
     case Algorithm::ring: return ring_all_reduce(survey.ring);
     case Algorithm::packed_trees: return tree_pairs_all_reduce(survey.packing.trees);

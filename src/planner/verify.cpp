@@ -345,7 +345,7 @@ std::string verify(const std::vector<Program>& programs, const SymbolicRun& opti
 
 std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options) {
   const int ranks = turns.empty() ? 0 : static_cast<int>(turns[0].size());
-  if (ranks < 2 || ranks > max_ranks) return fmt::format("{} programs, where 2 to {} are expected", ranks, max_ranks);
+  if (ranks < 1 || ranks > max_ranks) return fmt::format("{} programs, where 1 to {} are expected", ranks, max_ranks);
   if (options.tiles < 1 || options.stages < 1 || options.calls < 1 || options.halves < 1)
     return "tiles, stages, calls and halves are at least 1";
   for (const auto& programs : turns) {

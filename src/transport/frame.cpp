@@ -13,7 +13,7 @@
 namespace collectives {
 namespace {
 
-constexpr std::uint32_t abi = 1;
+constexpr std::uint32_t abi = 2;
 constexpr std::size_t longest_farewell = 900;
 
 static_assert(std::is_trivially_copyable_v<Hello> && std::has_unique_object_representations_v<Hello> && offsetof(Hello, secret) == 4);
@@ -50,7 +50,7 @@ std::optional<Hello> read_hello(std::span<const std::uint8_t> bytes, const std::
 }
 
 const char* name_of(FrameType type) {
-  constexpr const char* names[] = {"barrier", "all_gather", "exchange", "farewell"};
+  constexpr const char* names[] = {"barrier", "all_gather", "exchange", "farewell", "letter"};
   const auto index = static_cast<std::size_t>(type);
   return index < std::size(names) ? names[index] : "unknown call";
 }

@@ -32,7 +32,7 @@ Hello make_hello(const std::array<std::uint8_t, 16>& secret, int rank, int size)
 /// Reads a hello. None if it does not begin as one or has another secret. One of another build has rank -1.
 std::optional<Hello> read_hello(std::span<const std::uint8_t> bytes, const std::array<std::uint8_t, 16>& secret);
 
-enum class FrameType : std::uint16_t { barrier, all_gather, exchange, farewell };
+enum class FrameType : std::uint16_t { barrier, all_gather, exchange, farewell, letter };
 const char* name_of(FrameType type);
 
 struct FrameHeader {
@@ -40,7 +40,7 @@ struct FrameHeader {
   std::uint32_t magic = expected_magic;
   FrameType type = FrameType::barrier;
   std::uint16_t descriptors = 0;  ///< that come with it: 0 or 1
-  std::uint32_t call = 0;         ///< how many rounds of frames this mesh had before
+  std::uint32_t call = 0;         ///< how many rounds of frames this mesh had before; 0 of a letter
   std::uint32_t bytes = 0;        ///< of payload behind this header
   std::uint64_t total = 0;        ///< all_gather: bytes of the whole contribution
 };

@@ -66,6 +66,32 @@ std::vector<FileDescriptor> Mesh::exchange(const FileDescriptor& mine) {
 
 void Mesh::barrier() { round(FrameType::barrier, {}, 0, {}, Deadline(timeout_ms_)); }
 
+void Mesh::send(int to, std::span<const std::uint8_t> letter) {
+  ensure(letter.size() <= max_frame_payload, "a letter is one frame");
+  const FrameHeader header = header_of(FrameType::letter, 0, letter.size(), letter.size(), false);
+  const Deadline deadline(timeout_ms_);
+  for (;;) {
+    const SocketOutcome outcome = send_message(peers_[to], bytes_of(header), letter);
+    if (outcome == SocketOutcome::done) return;
+    require(outcome == SocketOutcome::later, [&] { return fmt::format("rank {} is gone: nothing can be sent to it", to); }, ErrorCode::peer_lost);
+    require(!deadline.passed(), [&] { return fmt::format("rank {} took no letter within {} ms", to, timeout_ms_); }, ErrorCode::timeout);
+    pollfd writable{peers_[to].get(), POLLOUT, 0};
+    wait({&writable, 1}, deadline.left_ms(1000));
+  }
+}
+
+std::vector<std::uint8_t> Mesh::receive(int from, std::size_t bytes) {
+  const FrameHeader expected = header_of(FrameType::letter, 0, bytes, bytes, false);
+  std::vector<std::uint8_t> buffer(sizeof(FrameHeader) + max_frame_payload);
+  const Deadline deadline(timeout_ms_);
+  for (;;) {
+    if (auto frame = receive_frame(from, expected, buffer)) return std::move(frame->payload);
+    require(!deadline.passed(), [&] { return fmt::format("no letter from rank {} within {} ms", from, timeout_ms_); }, ErrorCode::timeout);
+    pollfd readable{peers_[from].get(), POLLIN, 0};
+    wait({&readable, 1}, deadline.left_ms(1000));
+  }
+}
+
 std::optional<int> Mesh::lost_peer() const {
   std::vector<pollfd> sockets;
   // poll skips the negative descriptor at this rank's own place.

@@ -9,13 +9,14 @@
 
 #include "base/file_descriptor.hpp"
 #include "transport/frame.hpp"
+#include "transport/post.hpp"
 #include "transport/socket.hpp"
 
 namespace collectives {
 
 /// The processes of one communicator, each connected to each by a Unix socket of its own. Carries small control messages and
 /// file descriptors while the communicator is made, and afterwards tells who has gone: an open socket is a live peer.
-class Mesh {
+class Mesh final : public Post {
  public:
   /// Collective. Meets the other ranks in the id's private directory (0700, owner checked, peers' credentials checked).
   /// Throws Error(timeout) naming the ranks that have not come, Error(invalid_argument) for a garbage id, a rank out of
@@ -39,6 +40,9 @@ class Mesh {
 
   /// Collective.
   void barrier();
+
+  void send(int to, std::span<const std::uint8_t> letter) override;
+  std::vector<std::uint8_t> receive(int from, std::size_t bytes) override;
 
   /// Tells the peers that this rank goes in good order: they will find it among `left_peers`, not as a `lost_peer`.
   void leave() const;

@@ -1,0 +1,82 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+#include "base/require.hpp"
+#include "comm/impl.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+// Smaller communicators out of a larger one, whose ranks can already write to each other.
+namespace collectives {
+namespace {
+
+template <typename T>
+void send(Post& post, int to, const T& value) {
+  std::uint8_t bytes[sizeof value];
+  std::memcpy(bytes, &value, sizeof value);
+  post.send(to, bytes);
+}
+
+template <typename T>
+T receive(Post& post, int from) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  T value{};
+  std::memcpy(&value, post.receive(from, sizeof value).data(), sizeof value);
+  return value;
+}
+
+struct Wish {
+  std::int32_t color;
+  std::int32_t key;
+};
+
+}  // namespace
+
+Communicator Communicator::subgroup(std::span<const int> members, const Options& options) {
+  const int own = rank();
+  require(!members.empty(), "a subgroup of nobody: expected at least this rank");
+  for (std::size_t m = 0; m < members.size(); ++m) {
+    const bool again = std::find(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(m), members[m]) != members.begin() + static_cast<std::ptrdiff_t>(m);
+    require(members[m] >= 0 && members[m] < size() && !again, [&] { return fmt::format("a subgroup names rank {}: expected each of its ranks once, 0 to {}", members[m], size() - 1); });
+  }
+  const auto place = std::find(members.begin(), members.end(), own);
+  require(place != members.end(), [&] { return fmt::format("rank {} is not of the subgroup that it asks for", own); });
+  Post& post = *impl_->post;
+  UniqueId id;
+  if (place == members.begin()) {
+    id = make_unique_id();
+    for (const int member : members.subspan(1)) send(post, member, id);
+  } else {
+    id = receive<UniqueId>(post, members[0]);
+  }
+#if COLLECTIVES_HAS_CUDA
+  std::optional<DeviceScope> scope;
+  if (backend() == Backend::cuda) scope.emplace(device());
+#endif
+  Options same = options;
+  same.backend = backend();
+  return create(id, static_cast<int>(place - members.begin()), static_cast<int>(members.size()), same);
+}
+
+std::optional<Communicator> Communicator::split(int color, int key, const Options& options) {
+  const Wish mine{color, key};
+  std::vector<std::tuple<int, int>> group;  // by key, then by rank
+  for (int peer = 0; peer < size(); ++peer)
+    if (peer != rank()) send(*impl_->post, peer, mine);
+  for (int peer = 0; peer < size(); ++peer) {
+    const Wish theirs = peer == rank() ? mine : receive<Wish>(*impl_->post, peer);
+    if (theirs.color == color) group.emplace_back(theirs.key, peer);
+  }
+  if (color < 0) return std::nullopt;
+  std::sort(group.begin(), group.end());
+  std::vector<int> members;
+  for (const auto& [member_key, peer] : group) members.push_back(peer);
+  return subgroup(members, options);
+}
+
+}  // namespace collectives
