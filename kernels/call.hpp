@@ -23,9 +23,6 @@ struct CallArgs {
   Layout layout;
 };
 
-/// What a peer must have announced for this call.
-COLLECTIVES_HOST_DEVICE std::uint32_t fingerprint_for(const CallArgs& call, int) { return call.fingerprint; }
-
 /// The packs of one chunk that one block moves at one time.
 struct Tile {
   std::uint64_t first;  ///< in the message, or in the region

@@ -21,16 +21,29 @@ struct Control {
   std::uint32_t claimed;       ///< the fault record has an author
 };
 
+inline constexpr int max_mail_lanes = 16;  ///< of each direction of a pair
+inline constexpr int mail_stages = 4;      ///< slots of a lane
+
+/// What sends and receives count by (kernels/mail_body.hpp). The other end's rank comes first in each index.
+struct MailBoard {
+  Mark flags[max_ranks][max_mail_lanes][mail_stages];  ///< (tiles that have come, what the message's length hashes to), written by that rank
+  Mark credits[max_ranks][max_mail_lanes];             ///< (tiles that were read, 0), written by that rank
+  std::uint32_t sent[max_ranks][max_mail_lanes];
+  std::uint32_t received[max_ranks][max_mail_lanes];
+};
+
 /// Where things are in every pool of a communicator, in bytes from its base. The same on all ranks.
 struct Layout {
   static constexpr std::size_t control = 0;
   static constexpr std::size_t flags = 4096;  ///< Mark[epoch & 1][max_lanes][max_blocks], written by senders
   static constexpr std::size_t credits = flags + 2 * sizeof(Mark) * max_lanes * max_blocks;  ///< the same, written by receivers
-  static constexpr std::size_t slots = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;
+  static constexpr std::size_t mail_board = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;
+  static constexpr std::size_t slots = mail_board + sizeof(MailBoard);
   static_assert(sizeof(Control) <= flags && slots % 256 == 0);
 
   std::size_t sentinel_bytes = 0;  ///< of one half of the slots for sentinels
   std::size_t flagged_bytes = 0;   ///< of one half of the slots for flagged packs
+  std::size_t mail_bytes = 0;      ///< of all slots for sends and receives
 
   /// A lane's flag or credit for one block. Halves alternate as those of the slots do: in the next call, which may be another
   /// program, the word of this lane may have another writer, and he may be there before this call's.
@@ -44,7 +57,9 @@ struct Layout {
   COLLECTIVES_HOST_DEVICE std::size_t half(bool flagged, Epoch epoch) const {
     return slots + (flagged ? 2 * sentinel_bytes + (epoch & 1u) * flagged_bytes : (epoch & 1u) * sentinel_bytes);
   }
-  constexpr std::size_t bytes() const { return slots + 2 * (sentinel_bytes + flagged_bytes); }
+  /// The slots for sends and receives: [sender][lane][stage].
+  COLLECTIVES_HOST_DEVICE constexpr std::size_t mail() const { return slots + 2 * (sentinel_bytes + flagged_bytes); }
+  constexpr std::size_t bytes() const { return mail() + mail_bytes; }
 };
 
 /// What flags, credits and headers hold before the first call: nothing that this call or the next could take for its own.

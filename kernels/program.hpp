@@ -41,7 +41,6 @@ struct StepArgs {
 struct ProgramArgs : CallArgs {
   std::byte* pools[max_ranks];     ///< as this rank addresses them; null for those it does not reach
   std::byte* common[max_ranks];    ///< the same in memory that all reach, for control words and for what `pools` cannot do
-  std::uint32_t pairs[max_ranks];  ///< what this rank and each peer alone must agree on, beside the fingerprint
   std::uint8_t steps, max_delay;
   bool carried;  ///< the caller's memory holds floats, and the type is what they travel as
   bool factor_given;      ///< this rank's input is multiplied by a factor, which is one element:
@@ -51,9 +50,6 @@ struct ProgramArgs : CallArgs {
   Region region[max_regions];
   EdgeArgs edge[max_edges];
 };
-
-/// What a peer must have announced for this call.
-COLLECTIVES_HOST_DEVICE std::uint32_t fingerprint_for(const ProgramArgs& call, int peer) { return call.fingerprint ^ call.pairs[peer]; }
 
 /// Enqueues one call. Type and operation are valid; the sentinel wire is for float32, float16 and bfloat16, and floats are
 /// carried as one of the latter two.

@@ -261,8 +261,8 @@ COLL_API coll_error coll_gather(const void* in, void* out, size_t count, coll_da
 COLL_API coll_error coll_scatter(const void* in, void* out, size_t count, coll_data_type type, int root, coll_comm* comm,
                                  coll_stream stream);
 
-/** Any pattern of sends and receives at once: one of each at most for every peer, this rank itself included. Every rank calls, with
- * no sends and no receives if it has nothing to move. What one sends the other must receive, or both fail with coll_mismatch. */
+/** Any pattern of sends and receives at once, 96 at most; those with one peer come in their order. A rank that has nothing to move
+ * need not call. What one sends the other must receive in as many bytes, or that one fails with coll_mismatch. */
 COLL_API coll_error coll_exchange(const coll_send* sends, size_t send_count, const coll_receive* receives, size_t receive_count,
                                   coll_comm* comm, coll_stream stream);
 

@@ -140,8 +140,11 @@ class COLLECTIVES_EXPORT Communicator {
   /// Rank r gets block r of the root's `in`, which is looked at on the root only. In place: the root's `out` is its block of `in`.
   void scatter(ConstBuffer in, Buffer out, int root, Stream stream = nullptr);
 
-  /// Any pattern of sends and receives at once: one of each at most for every peer, this rank itself included. Every rank calls,
-  /// with empty lists if it has nothing to move; what one sends the other must receive, or both fail with a mismatch.
+  /// Any pattern of sends and receives at once, those of one call side by side: none waits for another, but for those with the same
+  /// peer, which come in their order. A rank that has nothing to move need not call, and other calls may lie between what one rank
+  /// sends and the other receives. What is sent must be received in as many bytes, or the receiver fails with a mismatch, of which
+  /// the sender, who may have finished, hears in its next call; what has no bytes need not be received. This rank itself may be a
+  /// peer: then both are in one call. Throws Error(invalid_argument) for more than 96 messages.
   void exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream = nullptr);
 
   /// Enqueues a point that no rank's stream passes before every rank's has reached it.

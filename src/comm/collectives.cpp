@@ -211,36 +211,38 @@ void Communicator::Impl::scatter(ConstBuffer in, Buffer out, int root, Stream st
 }
 
 void Communicator::Impl::exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream) {
-  const auto check_peer = [&](int peer, bool taken, const char* what) {
+  const auto check_peer = [&](int peer, const char* what) {
     require(peer >= 0 && peer < size, [&] { return fmt::format("a {} names rank {}: expected 0 to {}", what, peer, size - 1); });
-    require(!taken, [&] { return fmt::format("two {}s name rank {}: expected one at most", what, peer); });
   };
-  // Bytes travel: what a sender calls its elements is nothing to the receiver.
-  Call call;
-  std::array<bool, max_ranks> sent{}, received{};
+  // Bytes travel: what a sender calls its elements is nothing to the receiver. Nothing need not travel.
+  Mail mail;
   for (const Send& send : sends) {
-    const auto peer = static_cast<std::size_t>(send.to);
     check_type(send.buffer.type);
-    check_peer(send.to, send.to >= 0 && send.to < size && sent[peer], "send");
+    check_peer(send.to, "send");
     check_count(send.buffer.count, send.buffer.count, "a send", "");
     check(send.buffer);
-    sent[peer] = true;
-    call.parts[peer].in = send.buffer.data;
-    call.parts[peer].in_count = send.buffer.count * size_of(send.buffer.type);
+    const std::size_t bytes = send.buffer.count * size_of(send.buffer.type);
+    if (send.to == rank) mail.own.push_back({.in = send.buffer.data, .bytes = bytes});
+    if (send.to != rank && bytes > 0) mail.messages.push_back({.peer = send.to, .in = send.buffer.data, .bytes = bytes});
   }
+  std::size_t from_self = 0;
   for (const Receive& receive : receives) {
-    const auto peer = static_cast<std::size_t>(receive.from);
     check_type(receive.buffer.type);
-    check_peer(receive.from, receive.from >= 0 && receive.from < size && received[peer], "receive");
+    check_peer(receive.from, "receive");
     check_count(receive.buffer.count, receive.buffer.count, "a receive", "");
     check(receive.buffer);
-    received[peer] = true;
-    call.parts[peer].out = receive.buffer.data;
-    call.parts[peer].out_count = receive.buffer.count * size_of(receive.buffer.type);
+    const std::size_t bytes = receive.buffer.count * size_of(receive.buffer.type);
+    if (receive.from != rank && bytes > 0) mail.messages.push_back({.peer = receive.from, .out = receive.buffer.data, .bytes = bytes});
+    if (receive.from != rank) continue;
+    const std::size_t sent = from_self < mail.own.size() ? mail.own[from_self].bytes : 0;
+    require(sent == bytes, [&] { return fmt::format("this rank sends itself {} bytes and receives {} from itself: expected as many", sent, bytes); });
+    if (from_self < mail.own.size()) mail.own[from_self++].out = receive.buffer.data;
   }
-  const Part& own = call.parts[static_cast<std::size_t>(rank)];
-  require(own.in_count == own.out_count, [&] { return fmt::format("this rank sends itself {} bytes and receives {} from itself: expected as many", own.in_count, own.out_count); });
-  start({.collective = Collective::exchange, .count = 1, .type = DataType::uint8}, call, stream);
+  for (; from_self < mail.own.size(); ++from_self)
+    require(mail.own[from_self].bytes == 0, [&] { return fmt::format("this rank sends itself {} bytes and receives none of them: expected as many", mail.own[from_self].bytes); });
+  std::erase_if(mail.own, [](const OwnMessage& message) { return message.bytes == 0 || message.in == message.out; });
+  expect_alive(false);
+  if (!mail.own.empty() || !mail.messages.empty()) executor->enqueue(mail, stream);
 }
 
 void Communicator::Impl::barrier(Stream stream) {

@@ -251,6 +251,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
     meet(*world, context, meeting_places(fabric), settings);
   }
   world->planner = plan_together(mesh, fabric, settings, layout);
+  context.mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes);
   RankPool& pool = world->pools[0];
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend, settings.timeout_ms));
   // Nobody calls before every pool is ready and every kernel is loaded.

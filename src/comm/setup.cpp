@@ -27,8 +27,16 @@ std::vector<std::byte> initial_front(Epoch first_epoch) {
   for (auto& half : control.headers)
     for (Mark& header : half) header = kernels::header_before(first_epoch);
   std::memcpy(image.data(), &control, sizeof control);
-  std::vector<Mark> flags((kernels::Layout::slots - kernels::Layout::flags) / sizeof(Mark), kernels::flag_before(first_epoch));
+  std::vector<Mark> flags((kernels::Layout::mail_board - kernels::Layout::flags) / sizeof(Mark), kernels::flag_before(first_epoch));
   std::memcpy(image.data() + kernels::Layout::flags, flags.data(), flags.size() * sizeof(Mark));
+  // Counters that begin where epochs do wrap where they do.
+  kernels::MailBoard board{};
+  for (auto& lanes : board.flags)
+    for (auto& stages : lanes) std::fill(std::begin(stages), std::end(stages), mark(first_epoch, 0));
+  for (auto& lanes : board.credits) std::fill(std::begin(lanes), std::end(lanes), mark(first_epoch, 0));
+  for (auto& lanes : board.sent) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
+  for (auto& lanes : board.received) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
+  std::memcpy(image.data() + kernels::Layout::mail_board, &board, sizeof board);
   return image;
 }
 
@@ -79,7 +87,8 @@ kernels::Layout layout_for(std::size_t share, Backend backend) {
           },
           ErrorCode::out_of_memory);
   const std::size_t part = std::min(largest_part, (share - fixed) / parts / smallest_part * smallest_part);
-  return {.sentinel_bytes = sentinel_parts * part, .flagged_bytes = part};
+  // What sends and receives have comes from the flagged wire's part, which needs it least.
+  return {.sentinel_bytes = sentinel_parts * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {

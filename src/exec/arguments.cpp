@@ -23,13 +23,11 @@ class Hash {
   std::uint64_t hash_ = 0xcbf29ce484222325u;
 };
 
-/// What ranks must agree on, in 32 bits: two different calls are told apart but for one chance in 2^32. The ranks of an exchange
-/// agree on their sizes two by two.
+/// What ranks must agree on, in 32 bits: two different calls are told apart but for one chance in 2^32.
 std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   Hash hash;
   hash.mix(call.count);
   hash.mix(static_cast<std::uint64_t>(call.collective) << 24 | static_cast<std::uint64_t>(call.root) << 16);
-  if (call.collective == Collective::exchange) return hash.low();
   hash.mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
   hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
@@ -111,14 +109,12 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
 }
 
 void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& program) {
-  const std::size_t blocks = static_cast<std::size_t>(plan.blocks);
   for (int r = 0; r < regions_; ++r) {
     kernels::Region& region = program_.region[r];
     region = region_of(call, program, context_->rank, chunks_[static_cast<std::size_t>(r)]);
     const std::size_t packs = divide_up(region.count * size_of(call.type), sizeof(Pack));
-    const bool alone = call.collective == Collective::exchange;  // its two ranks know its length, nobody else's
-    region.tile_packs = alone ? program_.tile_packs : tile_packs_for(packs, program_, plan.blocks);
-    region.tiles = alone ? static_cast<std::uint32_t>(divide_up(packs, region.tile_packs * blocks)) : program_.tiles;
+    region.tile_packs = tile_packs_for(packs, program_, plan.blocks);
+    region.tiles = program_.tiles;
     region.in_aligned = is_aligned(region.in);
     region.out_aligned = is_aligned(region.out);
   }
@@ -130,20 +126,10 @@ void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& 
   }
 }
 
-void Arguments::fill_pairs(const Call& call) {
-  for (std::size_t peer = 0; peer < max_ranks; ++peer) {
-    const Part& part = call.parts[peer];
-    const std::uint64_t sent = part.in_count * size_of(call.type), received = part.out_count * size_of(call.type);
-    const bool first = context_->rank < static_cast<int>(peer);
-    program_.pairs[peer] = call.collective == Collective::exchange ? Hash().mix(first ? sent : received).mix(first ? received : sent).low() : 0;
-  }
-}
-
 const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& plan, const Program& program) {
   if (filled_ != &program) fill_program(program);
   fill_call(program_, call, plan, program, longest_region(call, program));
   fill_regions(call, plan, program);
-  fill_pairs(call);
   program_.carried = call.carried;
   program_.factor_given = call.factor.given != Factor::none;
   program_.factor_at = call.factor.address;

@@ -23,7 +23,6 @@ class Arguments {
   void fill_regions(const Call& call, const Plan& plan, const Program& program);
   void fill_chunks(const Call& call, std::uint32_t chunks);
   void fill_lanes(std::uint32_t blocks);
-  void fill_pairs(const Call& call);
 
   const RankContext* context_;
   kernels::FaultRecord* fault_;

@@ -42,6 +42,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_flagged();
     kernels::preload_direct(context_.ranks);
     kernels::preload_local();
+    kernels::preload_mail();
     eager_.event = make_event();
     captured_.event = make_event();
     messages_ = make_stream();
@@ -72,20 +73,21 @@ class CudaExecutor final : public Executor {
   }
 
   void enqueue(const Call& call, const Plan& plan, const Program& program, Stream stream) override {
-    const DeviceScope scope(context_.device);
-    const auto capture = capture_of(stream);
-    LastCall& last = capture != 0 ? captured_ : eager_;
-    // What was enqueued in another capture, or outside of any, is ordered by the stream that replays the graph.
-    if (last.recorded && last.stream != stream && last.capture == capture) cuda_check(cudaStreamWaitEvent(stream, last.event.get(), 0));
-    if (call.absent) {
-      const ElementBits element = identity_of(call.type, call.carried, call.op);
-      kernels::launch_local_fill(call.out, call.count, element.bits, element.size, stream);
-    }
-    launch(call, plan, program, stream);
-    cuda_check(cudaEventRecord(last.event.get(), stream));
-    last.stream = stream;
-    last.capture = capture;
-    last.recorded = true;
+    in_order(stream, [&] {
+      if (call.absent) {
+        const ElementBits element = identity_of(call.type, call.carried, call.op);
+        kernels::launch_local_fill(call.out, call.count, element.bits, element.size, stream);
+      }
+      launch(call, plan, program, stream);
+    });
+  }
+
+  void enqueue(const Mail& mail, Stream stream) override {
+    const kernels::MailArgs args = mail_args(context_, mail, &mailbox_->record);
+    in_order(stream, [&] {
+      for (const OwnMessage& message : mail.own) cuda_check(cudaMemcpyAsync(message.out, message.in, message.bytes, cudaMemcpyDeviceToDevice, stream));
+      if (args.blocks > 0) kernels::launch_mail(args, stream);
+    });
   }
 
   void synchronize(Stream stream) override {
@@ -122,6 +124,21 @@ class CudaExecutor final : public Executor {
   kernels::FaultRecord& record() override { return mailbox_->record; }
 
  private:
+  /// Behind the communicator's last call, on whatever stream that was.
+  template <typename Body>
+  void in_order(Stream stream, Body body) {
+    const DeviceScope scope(context_.device);
+    const auto capture = capture_of(stream);
+    LastCall& last = capture != 0 ? captured_ : eager_;
+    // What was enqueued in another capture, or outside of any, is ordered by the stream that replays the graph.
+    if (last.recorded && last.stream != stream && last.capture == capture) cuda_check(cudaStreamWaitEvent(stream, last.event.get(), 0));
+    body();
+    cuda_check(cudaEventRecord(last.event.get(), stream));
+    last.stream = stream;
+    last.capture = capture;
+    last.recorded = true;
+  }
+
   void launch(const Call& call, const Plan& plan, const Program& program, Stream stream) {
     if (!plan.direct) {
       const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : kernels::launch_flagged;

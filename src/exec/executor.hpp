@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 
+#include "exec/mail.hpp"
 #include "kernels/control.hpp"
 #include "planner/program.hpp"
 
@@ -42,7 +43,7 @@ struct Call {
   Factor factor{};
   Collective collective = Collective::all_reduce;
   int root = 0;
-  /// Rank r's block, as long here as there; in an all-to-all and an exchange, what goes to rank r and what comes from it.
+  /// Rank r's block, as long here as there; in an all-to-all, what goes to rank r and what comes from it.
   std::array<Part, max_ranks> parts{};
 };
 
@@ -54,6 +55,7 @@ struct RankContext {
   std::uint64_t timeout_ns = 0;
   Epoch first_epoch = 0;
   kernels::Layout layout;
+  int mail_lanes = 1;  ///< of each direction of a pair; the same on every rank
   bool pools_in_device_memory = false;
   std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those out of its reach
   std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach
@@ -73,6 +75,7 @@ class Executor {
   virtual void check_buffer(const void* data, std::size_t bytes, const char* name) const = 0;
   /// `program` must outlive this executor, which knows it by its address.
   virtual void enqueue(const Call& call, const Plan& plan, const Program& program, Stream stream) = 0;
+  virtual void enqueue(const Mail& mail, Stream stream) = 0;
   /// Waits for what is enqueued on `stream`, watching for lost peers.
   virtual void synchronize(Stream stream) = 0;
   /// Makes running calls leave soon; tells the peers if `tell`.

@@ -1,7 +1,9 @@
 #include <sched.h>
 
 #include <condition_variable>
+#include <cstring>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -33,11 +35,17 @@ class HostExecutor final : public Executor {
   }
 
   void enqueue(const Call& call, const Plan& plan, const Program& program, Stream) override {
-    {
-      const std::lock_guard lock(mutex_);
-      calls_.push_back({call, plan, &program});
-    }
-    changed_.notify_all();
+    start([this, call, plan, &program] {
+      if (call.absent) fill_elements(call.out, call.count, identity_of(call.type, call.carried, call.op));
+      run_on_host(arguments_.program(call, plan, program), call.type, plan.wire, [this] { relieve(); });
+    });
+  }
+
+  void enqueue(const Mail& mail, Stream) override {
+    start([this, args = mail_args(context_, mail, &record_), own = mail.own] {
+      for (const OwnMessage& message : own) std::memcpy(message.out, message.in, message.bytes);
+      run_mail_on_host(args, [this] { relieve(); });
+    });
   }
 
   void synchronize(Stream) override {
@@ -58,33 +66,29 @@ class HostExecutor final : public Executor {
   kernels::FaultRecord& record() override { return record_; }
 
  private:
-  struct Queued {
-    Call call;
-    Plan plan;
-    const Program* program;
-  };
+  void start(std::function<void()> call) {
+    {
+      const std::lock_guard lock(mutex_);
+      calls_.push_back(std::move(call));
+    }
+    changed_.notify_all();
+  }
 
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
       changed_.wait(lock, [&] { return closing_ || !calls_.empty(); });
       if (calls_.empty()) return;
-      const Queued next = calls_.front();
+      const std::function<void()> next = std::move(calls_.front());
       calls_.pop_front();
       running_ = true;
       lock.unlock();
       // A dead rank's remaining calls are dropped: their outputs stay as they are.
-      if (!fault(false)) run(next);
+      if (!fault(false)) next();
       lock.lock();
       running_ = false;
       changed_.notify_all();
     }
-  }
-
-  void run(const Queued& next) {
-    const Call& call = next.call;
-    if (call.absent) fill_elements(call.out, call.count, identity_of(call.type, call.carried, call.op));
-    run_on_host(arguments_.program(call, next.plan, *next.program), call.type, next.plan.wire, [this] { relieve(); });
   }
 
   /// Between tries: lets another rank's thread run, and looks after the peers every few milliseconds.
@@ -100,7 +104,7 @@ class HostExecutor final : public Executor {
   Arguments arguments_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Queued> calls_;
+  std::deque<std::function<void()>> calls_;
   bool running_ = false;
   bool closing_ = false;
   std::uint64_t next_look_ = 0;

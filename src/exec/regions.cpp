@@ -5,8 +5,6 @@
 namespace collectives {
 namespace {
 
-bool is_by_pairs(Collective collective) { return collective == Collective::all_to_all || collective == Collective::exchange; }
-
 /// A chunk of one message.
 kernels::Region slice_of(const Call& call, const Program& program, int chunk) {
   const std::size_t packs = packs_of(call.count, call.type), elements = sizeof(Pack) / size_of(call.type);
@@ -28,7 +26,7 @@ kernels::Region region_of(const Call& call, const Program& program, int rank, in
   kernels::Region region{};
   const auto take_in = [&](const Part& part) { region.in = part.in, region.count = part.in_count; };
   const auto take_out = [&](const Part& part) { region.out = part.out, region.count = part.out_count; };
-  if (!is_by_pairs(call.collective)) {
+  if (call.collective != Collective::all_to_all) {
     take_in(call.parts[static_cast<std::size_t>(chunk)]);
     take_out(call.parts[static_cast<std::size_t>(chunk)]);
     return region;

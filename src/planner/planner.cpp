@@ -124,6 +124,10 @@ std::uint64_t Planner::digest() const {
   return hash;
 }
 
+int Planner::mail_lanes(int most) const {
+  return std::clamp(block_limit(fabric_, options_) / (2 * std::max(fabric_.ranks - 1, 1)), 1, most);
+}
+
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
   return choose(request.count, {request.type, request.op, request.carried || request.scaled});

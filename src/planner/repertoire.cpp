@@ -15,8 +15,6 @@
 namespace collectives {
 namespace {
 
-constexpr int exchange_blocks = 32;  // any exchange has this many, however little it moves
-
 bool is_one_message(Collective collective) { return collective == Collective::broadcast || collective == Collective::reduce; }
 
 void require_sound(const PlanRequest& request, int ranks) {
@@ -74,18 +72,14 @@ PlannerOptions Repertoire::options_for(Collective collective) const {
   PlannerOptions options = options_;
   // Bits that are only moved must arrive as they are: no word of them may stand for "empty".
   if (!reduces(collective)) options.wire = Wire::flagged;
-  if (collective == Collective::exchange) options.max_blocks = options.max_blocks > 0 ? std::min(options.max_blocks, exchange_blocks) : exchange_blocks;
   return options;
 }
 
 std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
-  // Ranks know of an exchange only what they send and receive themselves: its layout is the same whatever that is.
-  const bool sized = request.collective != Collective::exchange;
   const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
   const Routine& wanted = routine(request.collective, choice, request.root);
-  auto plan = plan_routine(wanted, sized ? bytes : std::size_t{1} << 30, fabric_, options_for(request.collective), {request.type, request.op, true});
+  auto plan = plan_routine(wanted, bytes, fabric_, options_for(request.collective), {request.type, request.op, true});
   if (!plan) return {};
-  if (!sized) plan->predicted_us = wanted.cost.predicted_us(static_cast<double>(bytes), 1, general_kernels);
   plan->bytes = message_bytes(request, fabric_.ranks);
   return plan;
 }

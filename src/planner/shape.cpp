@@ -24,15 +24,6 @@ Wire wire_for(const PlannerOptions& options, const Fabric& fabric, DataType type
   return fabric.backend == Backend::host ? Wire::flagged : Wire::sentinel;
 }
 
-int block_limit(const Fabric& fabric, const PlannerOptions& options) {
-  if (fabric.backend == Backend::host) return 1;
-  // All blocks of all ranks on a device must run at once, and leave room for the caller's kernels.
-  const std::uint32_t multiprocessors = fabric.multiprocessors > 0 ? fabric.multiprocessors : least_multiprocessors;
-  const int share = static_cast<int>(multiprocessors / std::max(fabric.ranks_per_device, 1u));
-  const int limit = std::clamp(share, 1, most_blocks);
-  return options.max_blocks > 0 ? std::min(limit, options.max_blocks) : limit;
-}
-
 std::size_t tiles_of(const Plan& plan, std::size_t chunk_packs) {
   return std::max<std::size_t>(divide_up(chunk_packs, plan.tile_bytes / pack_bytes * static_cast<std::size_t>(plan.blocks)), 1);
 }
@@ -111,6 +102,15 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
 }
 
 }  // namespace
+
+int block_limit(const Fabric& fabric, const PlannerOptions& options) {
+  if (fabric.backend == Backend::host) return 1;
+  // All blocks of all ranks on a device must run at once, and leave room for the caller's kernels.
+  const std::uint32_t multiprocessors = fabric.multiprocessors > 0 ? fabric.multiprocessors : least_multiprocessors;
+  const int share = static_cast<int>(multiprocessors / std::max(fabric.ranks_per_device, 1u));
+  const int limit = std::clamp(share, 1, most_blocks);
+  return options.max_blocks > 0 ? std::min(limit, options.max_blocks) : limit;
+}
 
 std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
   const Program& program = routine.programs.front();

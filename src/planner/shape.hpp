@@ -12,4 +12,7 @@ namespace collectives {
 /// Returns the tiles of the longest chunk, or nothing if the smallest layout does not fit the slots.
 std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 
+/// The most thread blocks that a rank's call may have: all blocks of all ranks on a device run at once.
+int block_limit(const Fabric& fabric, const PlannerOptions& options);
+
 }  // namespace collectives

@@ -1,0 +1,277 @@
+// Sends and receives: any pattern, any number, beside each other and between other calls.
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "ranks.hpp"
+#include "test.hpp"
+#include "trial.hpp"
+
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
+
+using namespace collectives;
+
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+/// One message of a run that all ranks know.
+struct Planned {
+  int from = 0, to = 0;
+  std::size_t bytes = 0;
+  std::size_t offset = 0;  ///< by which its buffers miss 16 bytes
+  std::uint64_t seed = 0;
+};
+
+std::byte byte_of(std::uint64_t seed, std::size_t i) { return static_cast<std::byte>((seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u) >> 37); }
+
+Bytes content_of(const Planned& message) {
+  Bytes bytes(message.bytes);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = byte_of(message.seed, i);
+  return bytes;
+}
+
+/// Rounds of messages between random pairs: in some rounds a rank has none and does not call.
+std::vector<std::vector<Planned>> random_rounds(int ranks, int rounds, std::size_t most_bytes, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<std::vector<Planned>> all(static_cast<std::size_t>(rounds));
+  for (auto& round : all) {
+    const auto messages = random() % static_cast<std::uint64_t>(2 * ranks + 1);
+    for (std::uint64_t m = 0; m < messages; ++m) {
+      const auto pick = [&] { return static_cast<int>(random() % static_cast<std::uint64_t>(ranks)); };
+      const std::size_t bytes = random() % 4 == 0 ? random() % (most_bytes + 1) : random() % 700;
+      round.push_back({pick(), pick(), bytes, random() % 5, random()});
+    }
+  }
+  return all;
+}
+
+/// What a rank holds of one round.
+struct Held {
+  std::vector<Bytes> sent, received, expected;
+  std::vector<Send> sends;
+  std::vector<Receive> receives;
+};
+
+constexpr std::size_t guard = 32;
+
+std::byte* aligned_place(Bytes& memory, std::size_t offset) {
+  auto at = reinterpret_cast<std::uintptr_t>(memory.data()) + guard;
+  at = (at + 15) / 16 * 16 + offset;
+  return reinterpret_cast<std::byte*>(at);
+}
+
+Held hold(const std::vector<Planned>& round, int rank) {
+  Held held;
+  for (const Planned& message : round) {
+    if (message.from == rank) {
+      Bytes& memory = held.sent.emplace_back(message.bytes + 3 * guard);
+      std::byte* at = aligned_place(memory, message.offset);
+      const Bytes content = content_of(message);
+      if (!content.empty()) std::memcpy(at, content.data(), content.size());
+      held.sends.push_back({{at, message.bytes, DataType::uint8}, message.to});
+    }
+    if (message.to == rank) {
+      Bytes& memory = held.received.emplace_back(message.bytes + 3 * guard, std::byte{0xa5});
+      Bytes& expected = held.expected.emplace_back(memory);
+      std::byte* at = aligned_place(memory, (message.offset * 3) % 7);
+      const Bytes content = content_of(message);
+      if (!content.empty()) std::memcpy(expected.data() + (at - memory.data()), content.data(), content.size());
+      held.receives.push_back({{at, message.bytes, DataType::uint8}, message.from});
+    }
+  }
+  return held;
+}
+
+/// Plays one rank's part and returns how many messages came out wrong. Every few rounds everybody reduces as well.
+std::size_t play(Communicator& communicator, const std::vector<std::vector<Planned>>& rounds) {
+  std::vector<Held> held;
+  for (const auto& round : rounds) held.push_back(hold(round, communicator.rank()));
+  std::vector<int> sums(rounds.size());
+  for (std::size_t r = 0; r < rounds.size(); ++r) {
+    if (!held[r].sends.empty() || !held[r].receives.empty()) communicator.exchange(held[r].sends, held[r].receives);
+    if (r % 5 != 0) continue;
+    sums[r] = communicator.rank() + static_cast<int>(r);
+    communicator.all_reduce({&sums[r], 1, DataType::int32}, {&sums[r], 1, DataType::int32}, ReduceOp::sum);
+  }
+  communicator.synchronize();
+  std::size_t wrong = 0;
+  const int ranks = communicator.size();
+  for (std::size_t r = 0; r < rounds.size(); ++r) {
+    for (std::size_t m = 0; m < held[r].received.size(); ++m) wrong += held[r].received[m] != held[r].expected[m];
+    if (r % 5 == 0) wrong += sums[r] != ranks * (ranks - 1) / 2 + ranks * static_cast<int>(r);
+  }
+  return wrong;
+}
+
+Options on_host(int ranks) {
+  Options options;
+  options.backend = Backend::host;
+  options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);
+  options.first_epoch = 0xfffffff0u;  // tiles are counted from here as well: every run crosses the wrap
+  options.timeout_ms = 20'000;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("messages of any size and pattern arrive as they were sent, in order, between collectives", "[comm][host][exchange]") {
+  const int ranks = GENERATE(1, 2, 3, 5);
+  const auto rounds = random_rounds(ranks, 120, 100'000, static_cast<std::uint64_t>(ranks));
+  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
+  std::vector<std::size_t> wrong(communicators.size());
+  const auto outcomes = run_ranks(RanksAre::threads, ranks, [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    wrong[r] = play(communicators[r], rounds);
+  });
+  CHECK(outcomes == std::vector<std::string>(communicators.size(), "ok"));
+  CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
+}
+
+TEST_CASE("messages many times larger than the slots arrive, sixteen ranks among them", "[comm][host][exchange][heavy]") {
+  const int ranks = GENERATE(2, 7, 16);
+  const auto rounds = random_rounds(ranks, 20, 3 << 20, static_cast<std::uint64_t>(ranks) + 99);
+  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
+  std::vector<std::size_t> wrong(communicators.size());
+  const auto outcomes = run_ranks(RanksAre::threads, ranks, [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    wrong[r] = play(communicators[r], rounds);
+  });
+  CHECK(outcomes == std::vector<std::string>(communicators.size(), "ok"));
+  CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
+}
+
+TEST_CASE("processes send each other what they like", "[comm][host][exchange][processes]") {
+  const int ranks = 4;
+  const auto rounds = random_rounds(ranks, 60, 200'000, 4711);
+  const UniqueId id = make_unique_id();
+  const auto outcomes = run_ranks(RanksAre::processes, ranks, [&](int rank) {
+    auto communicator = Communicator::create(id, rank, ranks, on_host(ranks));
+    if (const std::size_t wrong = play(communicator, rounds); wrong != 0) throw Error(ErrorCode::internal, std::to_string(wrong) + " messages are wrong");
+    communicator.barrier();
+    communicator.synchronize();
+  });
+  CHECK(outcomes == std::vector<std::string>(4, "ok"));
+}
+
+TEST_CASE("pairs that do not reach each other's pools meet in common memory", "[comm][host][exchange][reach]") {
+  ::setenv("COLLECTIVES_P2P", "0-2,1-2", 1);
+  auto communicators = Communicator::create_local(counted(4), on_host(8));
+  ::unsetenv("COLLECTIVES_P2P");
+  const auto rounds = random_rounds(4, 60, 100'000, 5);
+  std::vector<std::size_t> wrong(4);
+  const auto outcomes = run_ranks(RanksAre::threads, 4, [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    wrong[r] = play(communicators[r], rounds);
+  });
+  CHECK(outcomes == std::vector<std::string>(4, "ok"));
+  CHECK(wrong == std::vector<std::size_t>(4, 0));
+}
+
+TEST_CASE("a sender goes on before anyone receives, as far as the slots reach; then it waits", "[comm][host][exchange]") {
+  auto communicators = Communicator::create_local(counted(3), on_host(3));
+  const Bytes small(1000, std::byte{7});
+  Bytes got(1000);
+  communicators[0].exchange(std::vector<Send>{{{small.data(), small.size(), DataType::uint8}, 1}}, {});
+  CHECK_NOTHROW(communicators[0].synchronize());
+  communicators[1].exchange({}, std::vector<Receive>{{{got.data(), got.size(), DataType::uint8}, 0}});
+  CHECK_NOTHROW(communicators[1].synchronize());
+  CHECK(got == small);
+}
+
+TEST_CASE("a message that is not sent, and one of another length, end in an error that names the rank", "[comm][host][exchange][failure]") {
+  Options options = on_host(3);
+  options.timeout_ms = 200;
+  Bytes memory(100'000);
+  const auto error_of = [](Communicator& communicator) -> std::string {
+    try {
+      communicator.synchronize();
+      return "ok";
+    } catch (const Error& error) {
+      return std::string(name_of(error.code())) + ": " + error.what();
+    }
+  };
+  {
+    auto communicators = Communicator::create_local(counted(3), options);
+    communicators[1].exchange({}, std::vector<Receive>{{{memory.data(), 100, DataType::uint8}, 2}});
+    CHECK_THAT(error_of(communicators[1]), ContainsSubstring("timeout") && ContainsSubstring("rank 2 did not come"));
+  }
+  {
+    auto communicators = Communicator::create_local(counted(3), options);
+    communicators[2].exchange(std::vector<Send>{{{memory.data(), 101, DataType::uint8}, 1}}, {});
+    communicators[1].exchange({}, std::vector<Receive>{{{memory.data(), 100, DataType::uint8}, 2}});
+    CHECK_THAT(error_of(communicators[1]), ContainsSubstring("mismatch") && ContainsSubstring("rank 2"));
+  }
+  {
+    // More than the slots hold, to a rank that leaves.
+    auto communicators = Communicator::create_local(counted(3), options);
+    std::vector<std::byte> large(8 << 20);
+    communicators[0].exchange(std::vector<Send>{{{large.data(), large.size(), DataType::uint8}, 1}}, {});
+    CHECK_THAT(error_of(communicators[0]), ContainsSubstring("timeout") && ContainsSubstring("rank 1"));
+  }
+}
+
+#if COLLECTIVES_HAS_CUDA
+
+namespace {
+
+/// A round of messages on GPUs, in and out of their memory, all ranks driven by this thread.
+std::size_t play_on_gpus(std::vector<Communicator>& communicators, const std::vector<Planned>& round) {
+  struct Copy {
+    int rank;
+    Planned message;
+    RankMemory memory;
+  };
+  std::vector<Copy> received;
+  std::vector<RankMemory> sent;
+  for (std::size_t r = 0; r < communicators.size(); ++r) {
+    const int rank = static_cast<int>(r), device = communicators[r].device();
+    std::vector<Send> sends;
+    std::vector<Receive> receives;
+    for (const Planned& message : round) {
+      if (message.from == rank) {
+        sent.emplace_back(Backend::cuda, device, message.bytes + 2 * guard);
+        Bytes content(message.bytes + 2 * guard);
+        for (std::size_t i = 0; i < message.bytes; ++i) content[i + message.offset] = byte_of(message.seed, i);
+        sent.back().write(content);
+        sends.push_back({{sent.back().data() + message.offset, message.bytes, DataType::uint8}, message.to});
+      }
+      if (message.to == rank) {
+        received.push_back({rank, message, RankMemory(Backend::cuda, device, message.bytes + 2 * guard)});
+        received.back().memory.write(Bytes(message.bytes + 2 * guard, std::byte{0xa5}));
+        receives.push_back({{received.back().memory.data() + message.offset, message.bytes, DataType::uint8}, message.from});
+      }
+    }
+    if (!sends.empty() || !receives.empty()) communicators[r].exchange(sends, receives);
+  }
+  for (Communicator& communicator : communicators) communicator.synchronize();
+  std::size_t wrong = 0;
+  for (const Copy& copy : received) {
+    Bytes expected(copy.message.bytes + 2 * guard, std::byte{0xa5});
+    for (std::size_t i = 0; i < copy.message.bytes; ++i) expected[i + copy.message.offset] = byte_of(copy.message.seed, i);
+    wrong += copy.memory.read(expected.size()) != expected;
+  }
+  return wrong;
+}
+
+}  // namespace
+
+TEST_CASE("messages of any size and pattern arrive as they were sent, on GPUs", "[gpu][exchange]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const int ranks = GENERATE(1, 2, 3, 4, 8, 16);
+  std::vector<int> devices;
+  for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
+  Options options;
+  options.first_epoch = 0xfffffff0u;
+  auto communicators = Communicator::create_local(devices, options);
+  const auto rounds = random_rounds(ranks, 40, 6 << 20, static_cast<std::uint64_t>(ranks));
+  std::size_t wrong = 0;
+  for (const auto& round : rounds) wrong += play_on_gpus(communicators, round);
+  CAPTURE(ranks);
+  CHECK(wrong == 0);
+}
+
+#endif
