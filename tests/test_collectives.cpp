@@ -234,7 +234,7 @@ TEST_CASE("a scaled sum is the sum of the scaled operands", "[comm][host][collec
   options.wire = wire;
   auto communicators = Communicator::create_local(counted(ranks), options);
   for (int type = 0; type < data_type_count; ++type)
-    for (const std::size_t block : {1u, 9u, 40'003u})
+    for (const std::size_t block : {1u, 9u, 4'003u})
       for (const bool on_device : {false, true}) {
         const auto data_type = static_cast<DataType>(type);
         const std::size_t size = size_of(data_type), count = block * communicators.size();

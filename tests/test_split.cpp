@@ -105,3 +105,36 @@ TEST_CASE("a subgroup that makes no sense is refused", "[comm][host][split]") {
   CHECK_THROWS_WITH(world[0].subgroup(std::vector<int>{0, 1, 0}), ContainsSubstring("names rank 0"));
   CHECK(world[1].subgroup(std::vector<int>{1}, on_host()).size() == 1);
 }
+
+TEST_CASE("a living communicator is made anew without a link that must not be used", "[comm][host][split][renew]") {
+  const bool local = GENERATE(true, false);
+  std::vector<Communicator> world;
+  Options options = on_host();
+  if (local) world = Communicator::create_local(counted(4), options);
+  const UniqueId id = make_unique_id();
+  std::vector<std::string> explained(12);
+  const auto outcomes = run_ranks(RanksAre::threads, 4, [&](int rank) {
+    std::optional<Communicator> own;
+    if (!local) own = Communicator::create(id, rank, 4, options);
+    Communicator& here = local ? world[static_cast<std::size_t>(rank)] : *own;
+    const auto tell = [&](int when) { explained[static_cast<std::size_t>(4 * when + rank)] = here.explain(1 << 20, DataType::float32, ReduceOp::sum).explanation; };
+    tell(0);
+    std::vector<int> large(300'000, rank), result(large.size());
+    here.all_reduce({large.data(), large.size(), DataType::int32}, {result.data(), result.size(), DataType::int32}, ReduceOp::sum);
+    Options fewer = options;
+    fewer.refused = {{0, 2}, {3, 1}};
+    here.renew(fewer);
+    require_that(result == std::vector<int>(large.size(), 6), "what was under way was finished");
+    require_that(here.rank() == rank && here.size() == 4 && sum_of(here, rank) == 6, "it is the same group");
+    tell(1);
+    here.renew(options);
+    require_that(sum_of(here, rank + 1) == 10, "and once more");
+    tell(2);
+  });
+  CHECK(outcomes == std::vector<std::string>(4, "ok"));
+  for (std::size_t rank = 0; rank < 4; ++rank) {
+    CHECK_THAT(explained[rank], ContainsSubstring("each reaches every other directly"));
+    CHECK_THAT(explained[4 + rank], ContainsSubstring("some reach each other through the host only"));
+    CHECK(explained[8 + rank] == explained[rank]);
+  }
+}

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace collectives {
@@ -31,6 +32,7 @@ struct Options {
   bool invariant = false;                   ///< direct algorithms only, so that no bit depends on the message size
   std::optional<std::uint32_t> timeout_ms;  ///< beats COLLECTIVES_TIMEOUT_MS
   bool staged = false;                      ///< GPUs meet in pinned host memory, as with COLLECTIVES_P2P=off
+  std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P; rank 0's count
   bool prove_links = false;                 ///< move data over links that no verification has proved, and avoid those that fail
   int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
   std::uint32_t first_epoch = 0;            ///< where the call counter starts; tests start it just before it wraps
@@ -76,6 +78,11 @@ class COLLECTIVES_EXPORT Communicator {
 
   /// The same of these ranks in this order, which alone call; each names the same. What the others do does not matter.
   Communicator subgroup(std::span<const int> members, const Options& options = {});
+
+  /// Makes this communicator anew: with these options, COLLECTIVES_P2P and the other variables as they stand now, and what has been
+  /// proved of the links since. For a link that must not be used any more. Collective and blocking like `split`; what was enqueued
+  /// before ends as it began. Graphs that were captured before must not be replayed.
+  void renew(const Options& options = {});
 
   Communicator(Communicator&&) noexcept;
   Communicator& operator=(Communicator&&) noexcept;

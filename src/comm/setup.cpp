@@ -52,6 +52,7 @@ Machine detected_with_verdicts() {
 Settings settings_from(const Options& options) {
   const Environment environment = read_environment();
   Settings settings{.options = options, .p2p = environment.p2p, .machine_file = environment.machine_file, .timeout_ms = environment.timeout_ms};
+  settings.p2p.refused.insert(settings.p2p.refused.end(), options.refused.begin(), options.refused.end());
   if (options.staged) settings.p2p = {.off = true, .refused = {}};
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 
 #include "base/require.hpp"
@@ -61,6 +62,13 @@ Communicator Communicator::subgroup(std::span<const int> members, const Options&
   Options same = options;
   same.backend = backend();
   return create(id, static_cast<int>(place - members.begin()), static_cast<int>(members.size()), same);
+}
+
+void Communicator::renew(const Options& options) {
+  std::vector<int> all(static_cast<std::size_t>(size()));
+  std::iota(all.begin(), all.end(), 0);
+  // The old one goes when the new one stands on every rank.
+  *this = subgroup(all, options);
 }
 
 std::optional<Communicator> Communicator::split(int color, int key, const Options& options) {
