@@ -64,6 +64,8 @@ refused topology/graph.cpp 'int f() { return cudaGetDeviceCount(nullptr); }' 'no
 refused kernels/planted.hpp '#include "base/cuda.hpp"' "a kernel's header"
 refused src/exec/planted.cu 'void f() { kernel<<<1, 2>>>(); }' 'kernels belong to'
 refused src/comm/planted.cpp 'int i = threadIdx.x;' 'kernels belong to'
+refused examples/planted.cpp 'int i = threadIdx.x;' 'kernels belong to'
+refused examples/planted.cu 'void f() { asm volatile("nanosleep.u32 1;"); }' 'PTX belongs to'
 refused src/exec/planted.cpp 'void f() { asm volatile("st.release.sys.u32 [%0], %1;"); }' 'PTX belongs to'
 refused src/comm/planted.cpp 'const char* v = getenv("HOME");' 'reads the environment'
 refused examples/planted.cpp 'auto v = std::getenv("HOME");' 'reads the environment'
@@ -73,5 +75,6 @@ accepted src/comm/planted.cpp '// getenv("HOME"), extern "C", asm volatile("x"),
 accepted src/comm/planted.cpp '/* getenv("HOME") */ const char* text = "getenv(\"HOME\") threadIdx // <<<";'
 accepted src/planner/planted.cpp 'int cudaish = 0; int kernel_threadIdxs = 1;'
 accepted perf/planted.cu 'void f() { kernel<<<1, 2>>>(); }'
+accepted examples/planted.cu 'void f() { kernel<<<1, 2>>>(); }'
 [ $failures = 0 ] && echo "$planted planted violations were found"
 exit $failures
