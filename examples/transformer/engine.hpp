@@ -18,7 +18,6 @@ struct Batch {
 
   bool is_prefill() const { return each > 1; }
   int tokens() const { return sequences * each; }
-  bool operator==(const Batch&) const = default;
 };
 
 /// y = x * transposed(w): x is tokens by `in`, w is `out` by `in`, y is tokens by `out`, all of them row by row.
@@ -40,10 +39,10 @@ struct Attention {
   Shard shard;
   int capacity = 0;
 
-  int row() const { return (shard.heads.count + 2 * shard.kv_heads.count) * shape.head_dim; }
-  int cache_row() const { return shard.kv_heads.count * shape.head_dim; }
+  COLLECTIVES_EXAMPLE_HOST_DEVICE int row() const { return (shard.heads.count + 2 * shard.kv_heads.count) * shape.head_dim; }
+  COLLECTIVES_EXAMPLE_HOST_DEVICE int cache_row() const { return shard.kv_heads.count * shape.head_dim; }
   /// The key and value head that a query head of this rank reads, both counted within the rank.
-  int kv_of(int head) const { return (shard.heads.first + head) / shape.group() - shard.kv_heads.first; }
+  COLLECTIVES_EXAMPLE_HOST_DEVICE int kv_of(int head) const { return (shard.heads.first + head) / shape.group() - shard.kv_heads.first; }
 };
 
 /// Where a rank computes. Everything is enqueued in order; `wait`, `read` and `write` wait for it. All memory lives as long as the

@@ -15,7 +15,7 @@ struct Shape {
   int mlp = 0;  ///< width between the MLP's two products
   int layers = 0;
 
-  int group() const { return heads / kv_heads; }
+  COLLECTIVES_EXAMPLE_HOST_DEVICE int group() const { return heads / kv_heads; }
 };
 
 /// `count` heads or columns from `first` on.

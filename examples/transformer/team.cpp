@@ -81,6 +81,12 @@ void Team::meet(int rank) {
 }
 
 std::vector<Trace> Team::record(const Batch& batch) {
+  // CUDA loads a kernel when it is first launched, and may wait for the device to be idle: never while a rank that shares it waits.
+  each([&](int rank) {
+    block(rank).begin(batch, setting_.context);
+    block(rank).forward(batch, nullptr);
+    engine(rank).wait();
+  });
   std::vector<Trace> traces(static_cast<std::size_t>(ranks()), Trace(static_cast<std::size_t>(setting_.shape.layers)));
   each([&](int rank) {
     Trace& trace = traces[static_cast<std::size_t>(rank)];
