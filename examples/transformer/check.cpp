@@ -252,6 +252,12 @@ double drift_bound_of(const Trace& trace) {
   return 2 * std::sqrt(square);
 }
 
+Drift drift_of(const Trace& trace, const Trace& whole) {
+  const int last = static_cast<int>(whole.size()) - 1;
+  const std::vector<Bf16>& expected = at(whole, last, Stage::output);
+  return {rms(at(trace, last, Stage::output), &expected) / rms(expected), drift_bound_of(whole)};
+}
+
 std::size_t unequal_residuals(const std::vector<Trace>& traces) {
   std::size_t unequal = 0;
   for (const Trace& trace : traces)
@@ -267,7 +273,7 @@ std::size_t unequal_residuals(const std::vector<Trace>& traces) {
 
 bool Verdict::passed() const {
   const bool within = std::all_of(stages.begin(), stages.end(), [](const Worst& worst) { return worst.ratio <= 1; });
-  return within && unequal == 0 && replays_alike && drift <= drift_bound;
+  return within && unequal == 0 && replays_alike && drift.passed();
 }
 
 Verdict check(Team& team, Team& alone, const Batch& batch) {
@@ -276,11 +282,11 @@ Verdict check(Team& team, Team& alone, const Batch& batch) {
   Verdict verdict;
   Comparison(team, alone, batch, traces, verdict).run();
   verdict.unequal = unequal_residuals(traces);
-  const int last = static_cast<int>(whole.size()) - 1;
-  verdict.drift = rms(at(traces[0], last, Stage::output), &at(whole, last, Stage::output)) / rms(at(whole, last, Stage::output));
-  verdict.drift_bound = drift_bound_of(whole);
+  verdict.drift = drift_of(traces[0], whole);
   verdict.replays_alike = team.replays_alike(batch, traces);
   return verdict;
 }
+
+Drift drift_from(Team& alone, Team& team, const Batch& batch) { return drift_of(team.record(batch).front(), alone.record(batch).front()); }
 
 }  // namespace transformer

@@ -16,13 +16,20 @@ struct Worst {
   int rank = 0;
 };
 
+/// How far two runs' outputs are apart: RMS of the difference over the RMS of the second.
+struct Drift {
+  double value = 0;
+  double bound = 0;
+
+  bool passed() const { return value <= bound; }
+};
+
 /// How N ranks compare with one rank that has the whole weights.
 struct Verdict {
   std::array<Worst, stage_count> stages{};  ///< of the stages that are compared: `is_compared`
   std::size_t unequal = 0;                  ///< elements of the residual in which a rank differs from rank 0
   bool replays_alike = true;                ///< a captured step gave the bits of an eager one
-  double drift = 0;                         ///< RMS of the difference of the two outputs over the RMS of one rank's own
-  double drift_bound = 0;
+  Drift drift;                              ///< from one rank's own output
 
   bool passed() const;
 };
@@ -47,12 +54,15 @@ constexpr bool is_compared(Stage stage) {
 ///    u h sum|p| + u (|y_N| + |y_1|) + u (|x_N| + |x_1|) + 2 g(columns) sqrt(3) |a| + N v sum|p|; h = 1, or N with a ring or tree.
 /// Terms of second order are covered by 1/64 more.
 ///
-/// End to end, a worst case would grow by the square root of the row length with every product and say nothing. `drift_bound` is a
+/// End to end, a worst case would grow by the square root of the row length with every product and say nothing. Drift's is a
 /// statistical one: twice the RMS that independent roundings give. A bf16 rounding has a mean square of c = 0.18 u^2 relative to the
 /// value. Where a half of a layer adds y to x, with q = |y|^2/|x|^2 as one rank has it: joining rounds partial sums (c q) and two totals
 /// (2 c q), the two runs round their residuals (2 c (1 + q)) and, once their inputs differ, at most six values on the way (12 c q);
 /// what x had drifted goes through norm, products and either softmax or silu(gate) up with a gain of at most 3 in mean square:
 ///   drift^2 <- (drift^2 (1 + 3 q) + c (15 q + 2 (1 + q))) / (1 + q).
 Verdict check(Team& team, Team& alone, const Batch& batch);
+
+/// End to end alone, with `alone` on another engine: loops on a CPU know nothing of a GPU's kernels.
+Drift drift_from(Team& alone, Team& team, const Batch& batch);
 
 }  // namespace transformer

@@ -15,6 +15,7 @@ struct Options {
   std::string backend = "auto", compare, nccl_library = "libnccl.so.2", fault = "none";
   std::vector<int> batches{1, 8, 32};
   int steps = 0;
+  bool against_cpu = false;
   Team::Setting team{.shape = {}, .limits = {}, .ranks = 0, .seed = 1};
 };
 
@@ -67,6 +68,7 @@ Options parse(int argc, char** argv, std::optional<int>& leave) {
   app.add_option("--prefill", team.limits.prefill,
                  "tokens of the prefill run and of the cache that decoding finds; default 2048, on CPU ranks 48")
       ->check(CLI::Range(2, 1 << 20));
+  app.add_flag("--against-cpu", options.against_cpu, "compare end to end with one CPU rank too: for small sizes");
   app.add_option("--seed", team.seed, "of weights, inputs and caches")->capture_default_str();
   app.add_option("--compare", options.compare, "nccl: time the same block on NCCL too")->check(CLI::IsMember({"nccl"}));
   app.add_option("--nccl-library", options.nccl_library, "what to open as NCCL")->capture_default_str();
@@ -89,6 +91,10 @@ std::string words_for(const Batch& batch) {
   return batch.is_prefill() ? "prefill of " + std::to_string(batch.each) + " tokens" : "decode, batch " + std::to_string(batch.sequences);
 }
 
+void print(const Drift& drift, const char* what) {
+  std::printf("  %-26s RMS error %.4g of the output's RMS, bound %.4g\n", what, drift.value, drift.bound);
+}
+
 void print(const Verdict& verdict, const Batch& batch) {
   std::printf("\ncheck: %s\n", words_for(batch).c_str());
   for (int i = 0; i < stage_count; ++i) {
@@ -99,7 +105,7 @@ void print(const Verdict& verdict, const Batch& batch) {
   }
   std::printf("  %-26s %zu elements in which ranks differ%s\n", "the ranks' residuals", verdict.unequal,
               verdict.replays_alike ? "" : "; A CAPTURED STEP GAVE OTHER BITS");
-  std::printf("  %-26s RMS error %.4g of the output's RMS, bound %.4g\n", "end to end", verdict.drift, verdict.drift_bound);
+  print(verdict.drift, "end to end");
   std::printf("  %s\n", verdict.passed() ? "matches one rank" : "DOES NOT MATCH ONE RANK");
 }
 
@@ -119,6 +125,30 @@ void print_times(Team& team, const Options& options, const std::vector<Batch>& b
   }
 }
 
+/// Checks all runs, and says so.
+bool matches(Team& team, const Options& options, const std::vector<Batch>& batches) {
+  Team::Setting one = options.team;
+  one.ranks = 1;
+  one.fault = Fault::none;
+  Team alone(one);
+  one.gpus = 0;
+  std::optional<Team> on_cpu;
+  if (options.against_cpu) on_cpu.emplace(one);
+  bool passed = true;
+  for (const Batch& batch : batches) {
+    const Verdict verdict = check(team, alone, batch);
+    print(verdict, batch);
+    passed = passed && verdict.passed();
+    if (on_cpu) {
+      const Drift drift = drift_from(*on_cpu, team, batch);
+      print(drift, drift.passed() ? "from one CPU rank" : "TOO FAR FROM ONE CPU RANK");
+      passed = passed && drift.passed();
+    }
+    std::fflush(stdout);
+  }
+  return passed;
+}
+
 int run(const Options& options) {
   const Team::Setting& setting = options.team;
   const Shape& shape = setting.shape;
@@ -134,20 +164,7 @@ int run(const Options& options) {
   std::vector<Batch> batches;
   for (int sequences : options.batches) batches.push_back({sequences, 1});
   batches.push_back({1, setting.limits.prefill});
-  bool passed = true;
-  {
-    Team::Setting one = setting;
-    one.ranks = 1;
-    one.fault = Fault::none;
-    Team alone(one);
-    for (const Batch& batch : batches) {
-      const Verdict verdict = check(team, alone, batch);
-      print(verdict, batch);
-      std::fflush(stdout);
-      passed = passed && verdict.passed();
-    }
-  }
-  if (!passed) return 1;
+  if (!matches(team, options, batches)) return 1;
   print_times(team, options, batches);
   std::printf("share: a captured step against the same one with its all-reduces left out; slowest rank, median of 5 rounds\n");
   return 0;
