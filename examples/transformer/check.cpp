@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <limits>
+#include <thread>
 
 namespace transformer {
 namespace {
@@ -121,19 +123,40 @@ class Comparison {
 
   /// Compares one rank's part with `whole`. The bound is asked for by token and column and index, all of them of the whole.
   void compare(int layer, Stage stage, int rank, const std::vector<Bf16>& whole, const Bound& bound_of) {
-    const std::vector<Bf16>& part = at(traces_[std::size_t(rank)], layer, stage);
-    const int width = columns(rank, stage), whole_width = static_cast<int>(whole.size()) / batch_.tokens();
     Worst& worst = verdict_.stages[static_cast<std::size_t>(stage)];
-    for (int t = 0; t < batch_.tokens(); ++t)
+    // A prefill has hundreds of millions of elements.
+    const int shares = std::clamp(batch_.tokens() / 64, 1, static_cast<int>(std::thread::hardware_concurrency()) + 1);
+    std::vector<std::future<Worst>> found;
+    for (int share = 0; share < shares; ++share)
+      found.push_back(std::async(shares > 1 ? std::launch::async : std::launch::deferred, [&, share] {
+        const Span tokens{batch_.tokens() * share / shares, batch_.tokens() * (share + 1) / shares - batch_.tokens() * share / shares};
+        return worst_of({layer, stage, rank}, tokens, whole, bound_of);
+      }));
+    for (auto& part : found)
+      if (const Worst other = part.get(); other.ratio > worst.ratio || worst.layer < 0) worst = other;
+  }
+
+  struct Place {
+    int layer;
+    Stage stage;
+    int rank;
+  };
+
+  Worst worst_of(const Place& place, Span tokens, const std::vector<Bf16>& whole, const Bound& bound_of) const {
+    const std::vector<Bf16>& part = at(traces_[std::size_t(place.rank)], place.layer, place.stage);
+    const int width = columns(place.rank, place.stage), whole_width = static_cast<int>(whole.size()) / batch_.tokens();
+    Worst worst;
+    for (int t = tokens.first; t < tokens.first + tokens.count; ++t)
       for (int c = 0; c < width; ++c) {
-        const int column = whole_column(rank, stage, c);
+        const int column = whole_column(place.rank, place.stage, c);
         const std::size_t index = std::size_t(t) * whole_width + column;
         const double error = std::abs(value(part, std::size_t(t) * width + c) - value(whole, index));
-        const double bound = second_order * bound_of(rank, t, column, index);
+        const double bound = second_order * bound_of(place.rank, t, column, index);
         double ratio = error == 0 ? 0 : error / bound;
         if (!std::isfinite(error) || !std::isfinite(bound)) ratio = std::numeric_limits<double>::infinity();
-        if (ratio > worst.ratio || worst.layer < 0) worst = {ratio, error, bound, layer, rank};
+        if (ratio > worst.ratio || worst.layer < 0) worst = {ratio, error, bound, place.layer, place.rank};
       }
+    return worst;
   }
 
   void compare_qkv(int layer) {
@@ -186,7 +209,7 @@ class Comparison {
         double& longest = head < shape_.heads ? query : key;
         longest = std::max(longest, norm(qkv, (std::size_t(t) * heads + head) * head_dim, head_dim));
       }
-    return gamma_of(head_dim) * query * key / std::sqrt(static_cast<double>(head_dim));
+    return gamma_of(head_dim + 1) * query * key / std::sqrt(static_cast<double>(head_dim));
   }
 
   void compare_activation(int layer) {

@@ -46,7 +46,7 @@ constexpr bool is_compared(Stage stage) {
 /// 2-norms of a token's row; every row of a matrix with values within sqrt(3/columns) has a norm of sqrt(3) at most.
 ///  - qkv: each run rounds a sum off by g(hidden) sqrt(3) |n| to bf16, then what is rotated once more. With r the length of the pair
 ///    that rotates together: 4 u r + sqrt(8) g sqrt(3) |n|; values, which do not rotate: 2 u |v| + 2 g sqrt(3) |n|.
-///  - context: no difference at all where both runs use the same loop a head. Else scores differ by 2 e, e = g(head_dim) |q| |k| /
+///  - context: no difference at all where both runs use the same loop a head. Else scores differ by 2 e, e = g(head_dim + 1) |q| |k| /
 ///    sqrt(head_dim), weights in proportion by 4 e and their own rounding: V (4 e + 2 u + 4 g(length)) + 2 u |c|, V the largest |value|.
 ///  - activation = silu(gate) up: gate and up differ as values do, by d = 2 u |.| + 2 g sqrt(3) |n|; |silu'| <= 1.1:
 ///    1.1 d_gate (|up| + d_up) + |silu(gate)| d_up + 2 u |activation|.

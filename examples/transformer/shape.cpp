@@ -14,7 +14,7 @@ using collectives::ErrorCode;
 constexpr int granule = 8;
 
 void expect(bool holds, const std::string& what) {
-  if (!holds) throw Error(ErrorCode::invalid_argument, "transformer_block: " + what);
+  if (!holds) throw Error(ErrorCode::invalid_argument, "expected " + what);
 }
 
 /// Part `rank` of `total` things in `ranks` runs, the longer ones first.

@@ -100,39 +100,52 @@ std::vector<Trace> Team::record(const Batch& batch) {
   return traces;
 }
 
-bool Team::replays_alike(const Batch& batch, const std::vector<Trace>& traces) {
-  std::vector<int> differs(static_cast<std::size_t>(ranks()));
+std::vector<std::function<void()>> Team::capture(const Batch& batch, Joining joining) {
+  std::vector<std::function<void()>> steps(static_cast<std::size_t>(ranks()));
+  // Once before: NCCL connects its peers in its first calls. All captured before any is replayed: instantiating a graph may wait for a
+  // device on which another rank's step waits for this one.
   each([&](int rank) {
     block(rank).begin(batch, setting_.context);
-    const auto step = engine(rank).capture([&] { block(rank).forward(batch, join(rank, Joining::ours)); });
-    step();
+    block(rank).forward(batch, join(rank, joining));
+    wait(rank, joining);
+  });
+  each([&](int rank) {
+    steps[static_cast<std::size_t>(rank)] =
+        engine(rank).capture([this, rank, batch, joining] { block(rank).forward(batch, join(rank, joining)); });
+  });
+  return steps;
+}
+
+bool Team::replays_alike(const Batch& batch, const std::vector<Trace>& traces) {
+  const auto steps = capture(batch, Joining::ours);
+  std::vector<int> differs(static_cast<std::size_t>(ranks()));
+  each([&](int rank) {
+    const auto index = static_cast<std::size_t>(rank);
+    block(rank).begin(batch, setting_.context);
+    steps[index]();
     wait(rank, Joining::ours);
     const std::vector<Bf16> replayed = block(rank).read(Stage::output, batch);
-    const std::vector<Bf16>& eager = traces[static_cast<std::size_t>(rank)].back()[static_cast<std::size_t>(Stage::output)];
-    differs[static_cast<std::size_t>(rank)] = std::memcmp(replayed.data(), eager.data(), eager.size() * sizeof(Bf16)) != 0;
+    const std::vector<Bf16>& eager = traces[index].back()[static_cast<std::size_t>(Stage::output)];
+    differs[index] = std::memcmp(replayed.data(), eager.data(), eager.size() * sizeof(Bf16)) != 0;
   });
   return std::count(differs.begin(), differs.end(), 0) == ranks();
 }
 
-double Team::time_step(const Batch& batch, Joining joining, int steps) {
+double Team::time_step(const Batch& batch, Joining joining, int repeats) {
   using clock = std::chrono::steady_clock;
+  const auto steps = capture(batch, joining);
   std::vector<std::array<double, rounds>> ms(static_cast<std::size_t>(ranks()));
   each([&](int rank) {
-    const auto forward = [&] { block(rank).forward(batch, join(rank, joining)); };
-    block(rank).begin(batch, setting_.context);
-    // Once before the capture: NCCL connects its peers in its first calls.
-    forward();
-    wait(rank, joining);
-    const auto step = engine(rank).capture(forward);
+    const auto& step = steps[static_cast<std::size_t>(rank)];
     for (double& round : ms[static_cast<std::size_t>(rank)]) {
       block(rank).rewind(batch, setting_.context);
       step();
       wait(rank, joining);
       meet(rank);
       const auto began = clock::now();
-      for (int i = 0; i < steps; ++i) step();
+      for (int i = 0; i < repeats; ++i) step();
       wait(rank, joining);
-      round = std::chrono::duration<double, std::milli>(clock::now() - began).count() / steps;
+      round = std::chrono::duration<double, std::milli>(clock::now() - began).count() / repeats;
     }
   });
   std::array<double, rounds> slowest{};

@@ -40,8 +40,8 @@ class Team {
   /// Is the output of a captured step, on every rank, that of the passes before it, bit for bit?
   bool replays_alike(const Batch& batch, const std::vector<Trace>& traces);
 
-  /// Milliseconds of a captured step on the slowest rank: the median of five rounds of `steps`.
-  double time_step(const Batch& batch, Joining joining, int steps);
+  /// Milliseconds of a captured step on the slowest rank: the median of five rounds of `repeats`.
+  double time_step(const Batch& batch, Joining joining, int repeats);
 
   /// Opens NCCL for time_step. Throws Error(unsupported) where it is missing.
   void open_nccl(const std::string& library);
@@ -52,6 +52,8 @@ class Team {
  private:
   /// Runs `work` in a thread a rank. After an error all ranks' calls are aborted, and the first error is thrown.
   void each(const std::function<void(int rank)>& work);
+  /// Every rank's step, to be run by its own thread.
+  std::vector<std::function<void()>> capture(const Batch& batch, Joining joining);
   Join* join(int rank, Joining joining);
   void meet(int rank);
   void wait(int rank, Joining joining);

@@ -26,6 +26,7 @@ void complete(Options& options) {
   const int gpus = options.backend == "host" ? 0 : count_gpus();
   if (options.backend == "cuda" && gpus == 0)
     throw Error(ErrorCode::unsupported, "--backend cuda: no GPU is seen, or this build has no CUDA engine");
+  if (!options.compare.empty() && gpus == 0) throw Error(ErrorCode::unsupported, "--compare nccl: NCCL joins GPUs alone");
   team.gpus = gpus;
   const auto unless_given = [](int& value, int otherwise) {
     if (value < 0) value = otherwise;
@@ -33,8 +34,7 @@ void complete(Options& options) {
   if (team.ranks == 0) team.ranks = gpus > 0 ? gpus : 2;
   unless_given(shape.hidden, gpus > 0 ? 4096 : 256);
   unless_given(shape.heads, std::max(1, shape.hidden / (gpus > 0 ? 128 : 32)));
-  unless_given(shape.kv_heads, shape.heads % 4 == 0 ? shape.heads / (gpus > 0 ? 4 : 2) : shape.heads);
-  if (shape.heads <= 0) throw Error(ErrorCode::invalid_argument, "--heads from 1");
+  unless_given(shape.kv_heads, gpus > 0 && shape.heads % 8 == 0 ? 8 : gpus == 0 && shape.heads % 2 == 0 ? shape.heads / 2 : shape.heads);
   unless_given(shape.head_dim, shape.hidden / shape.heads);
   unless_given(shape.mlp, shape.hidden * 7 / 2 / 8 * 8);
   unless_given(shape.layers, gpus > 0 ? 4 : 2);
@@ -59,7 +59,7 @@ Options parse(int argc, char** argv, std::optional<int>& leave) {
   };
   size("--hidden", team.shape.hidden, "default 4096, on CPU ranks 256");
   size("--heads", team.shape.heads, "query heads; default hidden/128, on CPU ranks hidden/32");
-  size("--kv-heads", team.shape.kv_heads, "default a quarter of the heads, on CPU ranks a half");
+  size("--kv-heads", team.shape.kv_heads, "default 8, on CPU ranks half the heads; as many as heads where that does not divide them");
   size("--head-dim", team.shape.head_dim, "default hidden/heads");
   size("--mlp", team.shape.mlp, "default 3.5 hidden");
   size("--layers", team.shape.layers, "default 4, on CPU ranks 2");
