@@ -50,7 +50,10 @@ Routes::Routes(const FabricRanks& ranks) : ranks_(ranks) {
 
 void Routes::use(Way& way, ResourceKind kind, int first_node, int second_node, double gb_per_s) {
   const auto [found, fresh] = known_.emplace(std::tuple(kind, first_node, second_node), static_cast<std::uint16_t>(resources_.size()));
-  if (fresh) resources_.push_back({kind, way.from, way.to, thousandths(gb_per_s)});
+  if (fresh) resources_.push_back({kind, way.from, way.to, 0});
+  // What is not known is guessed from the slots of those who pass: of different guesses the fastest, whoever comes first.
+  auto& mb_per_s = resources_[found->second].mb_per_s;
+  mb_per_s = std::max(mb_per_s, thousandths(gb_per_s));
   if (std::find(way.route.begin(), way.route.end(), found->second) == way.route.end()) way.route.push_back(found->second);
 }
 

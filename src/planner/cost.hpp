@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "planner/limits.hpp"
 #include "planner/schedule.hpp"
 
@@ -47,5 +49,37 @@ std::string name_of_busiest(const Cost& cost, const Limits& limits, const Fabric
 
 /// The schedule must be for as many ranks as the fabric has, or Error(invalid_argument). `limits` are the fabric's.
 Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limits);
+
+/// The same for many schedules on one fabric, in a microsecond or two each. Both must outlive it. For one thread at a time.
+class Coster {
+ public:
+  Coster(const Fabric& fabric, const Limits& limits);
+  Cost of(const Schedule& schedule);
+
+ private:
+  /// What some transfers load onto each limit, in messages.
+  struct Load {
+    std::vector<double> plain;
+    std::vector<double> strained;  ///< where fanning out through a root costs bandwidth
+  };
+
+  void begin(const Schedule& schedule);
+  void add_round(const std::vector<Transfer>& round, Cost& cost);
+  void load(const Transfer& transfer);
+  int end_round();
+
+  const Fabric& fabric_;
+  const Limits& limits_;
+  int chunks_ = 0;
+  std::vector<double> shares_;  ///< of the chunks
+  Load total_;
+  Load round_;
+  std::vector<int> touched_;  ///< the limits that a round loads
+  std::vector<int> fans_;     ///< peers that a rank stores one chunk to through a root in a round, [rank * chunks + chunk]
+  std::vector<int> sent_;     ///< by rank, transfers of a round
+  std::vector<int> received_;
+  std::vector<double> sent_share_;  ///< by rank, messages of all rounds
+  std::vector<double> combined_share_;
+};
 
 }  // namespace collectives

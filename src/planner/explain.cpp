@@ -26,10 +26,19 @@ std::string ranks_in_words(const Fabric& fabric) {
   return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
 }
 
+/// Is it certainly the faster, by the model?
+bool is_faster(const Candidate& candidate, const Candidate& than) { return candidate.predicted_us < 0.9995 * than.predicted_us; }
+
+std::string note_on_taken(const PlanReport& report, const PlannerOptions& options, bool has_faster) {
+  if (options.forced) return "taken: forced";
+  if (!has_faster) return "taken: the least predicted time";
+  return fmt::format("taken: {}'s bits do not depend on the message size, which is worth {:.0f} % of time", to_string(report.plan.choice), percent_for_direct);
+}
+
 std::string note_on(const Candidate& candidate, const Candidate& taken, const PlannerOptions& options, bool allowed) {
-  if (candidate.choice == taken.choice) return options.forced ? "taken: forced" : "taken: the least predicted time";
   if (!allowed) return options.forced ? "passed over: another is forced" : "passed over: its bits would depend on the message size";
   const double ratio = candidate.predicted_us / taken.predicted_us;
+  if (is_faster(candidate, taken)) return fmt::format("passed over: {:.1f} % less time, too little for bits that depend on the message size", 100 - 100 * ratio);
   if (ratio < 1.005) return "passed over: no faster, and listed later";
   const bool later = candidate.steps > taken.steps;
   const bool more = candidate.bytes_per_rank > taken.bytes_per_rank;
@@ -83,7 +92,12 @@ PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const
   std::stable_sort(report.candidates.begin(), report.candidates.end(),
                    [&](const Candidate& a, const Candidate& b) { return place(a) < place(b); });
   const Candidate taken = report.candidates.front();
-  for (Candidate& candidate : report.candidates) candidate.note = note_on(candidate, taken, options_, allows(candidate.choice));
+  bool has_faster = false;
+  for (Candidate& candidate : report.candidates) {
+    candidate.note = note_on(candidate, taken, options_, allows(candidate.choice));
+    has_faster = has_faster || (allows(candidate.choice) && is_faster(candidate, taken));
+  }
+  report.candidates.front().note = note_on_taken(report, options_, has_faster);
 
   report.explanation =
       fmt::format("All-reduce ({}) of {} {} elements, {}, on {}: {} in {}, {} sent by the busiest rank, predicted {:.2f} us. ", name_of(op),

@@ -13,8 +13,8 @@
 
 // There are up to 12870 groups of one size, and a plan takes milliseconds. So every group gets a sketch first: what the direct
 // algorithms and one greedy ring load onto what its flows share, in microseconds of a core. Groups with equal sketches, equal GPUs,
-// equal flows and equal loads are of one kind, and only one of a kind is planned; others of it may differ by some percent where
-// trees follow the order of the ranks. Sketches are no bound: a kind that packed trees favour may stand too far down the list to be
+// equal flows and equal loads are of one kind, and only one of a kind is planned: what a plan takes does not depend on how its ranks
+// are numbered. Sketches are no bound: a kind that packed trees favour may stand too far down the list to be
 // planned, where there are more kinds than `most`.
 
 namespace collectives {

@@ -3,18 +3,31 @@
 #include <algorithm>
 
 namespace collectives {
+namespace {
 
+bool reach_each_other(const Fabric& fabric, int a, int b) { return fabric.link(a, b).direct && fabric.link(b, a).direct; }
+
+/// How many of these reach and are reached by it.
+auto company(const Fabric& fabric, const std::vector<int>& ranks, int rank) {
+  return std::count_if(ranks.begin(), ranks.end(), [&](int other) { return other != rank && reach_each_other(fabric, rank, other); });
+}
+
+}  // namespace
+
+// An island grows by the rank that leaves most others to grow by: two that are linked across what would be islands stay apart.
 std::vector<std::vector<int>> islands_of(const Fabric& fabric) {
   std::vector<std::vector<int>> islands;
-  const auto reach_each_other = [&](int a, int b) { return fabric.link(a, b).direct && fabric.link(b, a).direct; };
-  for (int rank = 0; rank < fabric.ranks; ++rank) {
-    const auto open = std::find_if(islands.begin(), islands.end(), [&](const std::vector<int>& island) {
-      return std::all_of(island.begin(), island.end(), [&](int member) { return reach_each_other(member, rank); });
-    });
-    if (open == islands.end()) {
-      islands.push_back({rank});
-    } else {
-      open->push_back(rank);
+  std::vector<int> left;
+  for (int rank = 0; rank < fabric.ranks; ++rank) left.push_back(rank);
+  while (!left.empty()) {
+    auto& island = islands.emplace_back();
+    std::vector<int> open = left;
+    for (int next = left.front(); next >= 0;) {
+      island.push_back(next);
+      std::erase(left, next);
+      std::erase_if(open, [&](int rank) { return rank == next || !reach_each_other(fabric, next, rank); });
+      const auto best = std::max_element(open.begin(), open.end(), [&](int a, int b) { return company(fabric, open, a) < company(fabric, open, b); });
+      next = best == open.end() ? -1 : *best;
     }
   }
   return islands;

@@ -16,7 +16,7 @@ namespace collectives {
 namespace {
 
 constexpr double most_work = 1.2e7;
-constexpr double near = 0.955;  // of the bound
+constexpr double near = 0.97, near_for_many = 0.955;  // of the bound, for how many ranks it can be reached in the time there is
 constexpr double as_much = 0.99;
 constexpr double smallest_share = 1.0 / 256;
 constexpr double fullest = 1e6;  // of a limit, as far as prices look
@@ -42,7 +42,8 @@ bool fits_programs(const std::vector<TreePair>& trees) {
 
 class Packer {
  public:
-  Packer(const Limits& limits, const TreeBound& bound) : limits_(limits), solution_(bound.trees), bound_mb_per_s_(bound.bound_mb_per_s) {
+  Packer(const Limits& limits, const TreeBound& bound)
+      : limits_(limits), solution_(bound.trees), bound_mb_per_s_(bound.bound_mb_per_s), enough_mb_per_s_(bound.bound_mb_per_s * (are_many(limits.ranks()) ? near_for_many : near)) {
     for (int i = 0; i < limits.count(); ++i) unit_ = std::min<double>(unit_, limits[i].mb_per_s);
   }
 
@@ -52,7 +53,7 @@ class Packer {
     for (const int some : are_many(limits_.ranks()) ? std::vector{8, 10, 12} : std::vector{1, 2, 3, 4, 6, 8, 10, 12}) {
       auto trees = best_of(std::min(some, most_trees));
       if (best.empty() || as_much * total_of(trees) > total_of(best)) best = std::move(trees);
-      if (total_of(best) >= near * bound_mb_per_s_ || some >= most_trees) break;
+      if (total_of(best) >= enough_mb_per_s_ || some >= most_trees) break;
     }
     return best;
   }
@@ -72,7 +73,7 @@ class Packer {
     std::vector<TreePair> best = weighed(solution_, most_trees);
     for (const int steepness : {4, 3, 5}) {
       for (std::vector<TreePair> start : {best, std::vector<TreePair>{}})
-        if (total_of(best) < near * bound_mb_per_s_)
+        if (total_of(best) < enough_mb_per_s_)
           if (auto laid = lay(std::move(start), most_trees, steepness); total_of(laid) > total_of(best)) best = std::move(laid);
     }
     return best;
@@ -196,6 +197,7 @@ class Packer {
   const Limits& limits_;
   const std::vector<TreePair>& solution_;
   double bound_mb_per_s_;
+  double enough_mb_per_s_;
   double work_ = 0;
   double unit_ = std::numeric_limits<double>::max();  ///< the least limit: programs count in it
 };

@@ -97,7 +97,7 @@ Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabr
   if (options_.forced) options_.forced = normalised(*options_.forced);
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
     routines_.push_back(make_routine(choice, build_schedule(choice, survey_), fabric_, survey_.limits));
-  others_ = std::make_unique<Repertoire>(fabric_, survey_.limits, options_);
+  others_ = std::make_unique<Repertoire>(survey_, options_);
 }
 
 bool Planner::allows(AlgorithmChoice choice) const {
@@ -155,9 +155,10 @@ Plan Planner::choose(std::size_t count, Operation operation) const {
   require(is_valid(operation.type) && is_valid(operation.op), "expected a data type and a reduction of this library");
   require(count <= std::numeric_limits<std::size_t>::max() / size_of(operation.type), "the message is larger than any memory");
   std::optional<Plan> best;
-  // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken. What the model cannot tell apart
-  // goes to the direct algorithms, whose bits do not depend on the size.
-  const auto ns = [](const Plan& plan) { return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1.1e3)); };
+  // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
+  const auto ns = [](const Plan& plan) {
+    return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
+  };
   for (const Routine& routine : routines_) {
     if (!allows(routine.choice)) continue;
     const auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);

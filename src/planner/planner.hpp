@@ -31,6 +31,10 @@ struct PlannerOptions {
   int max_blocks = 0;                   ///< 0: no limit beside the fabric's
 };
 
+/// So much more time a direct algorithm may take, in percent, before another is taken: what the model cannot tell apart goes to those
+/// whose bits do not depend on the size.
+inline constexpr double percent_for_direct = 10;
+
 /// A schedule lowered and proved, with what it asks of a fabric.
 struct Routine {
   AlgorithmChoice choice;
@@ -38,9 +42,6 @@ struct Routine {
   std::vector<Program> programs;
   Cost cost;
 };
-
-/// Does every chunk meet all its operands in one step, so that its bits depend on nothing but the inputs?
-constexpr bool is_direct(Algorithm algorithm) { return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot; }
 
 /// Lowers, verifies and costs a schedule. Throws Error(internal) if it does not verify.
 Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits);

@@ -51,12 +51,12 @@ const Routine& Repertoire::routine(Collective collective, AlgorithmChoice choice
   const Key key{collective, choice.algorithm, choice.arity, has_root(collective) ? root : 0};
   const auto found = routines_.find(key);
   if (found != routines_.end()) return found->second;
-  Schedule schedule = fabric_.ranks == 1 ? schedule_of_one_rank() : build_schedule(collective, choice, fabric_.ranks, std::get<3>(key));
-  return routines_.emplace(key, make_routine(choice, std::move(schedule), fabric_, limits_)).first->second;
+  Schedule schedule = survey_.fabric.ranks == 1 ? schedule_of_one_rank() : build_schedule(collective, choice, survey_, std::get<3>(key));
+  return routines_.emplace(key, make_routine(choice, std::move(schedule), survey_.fabric, survey_.limits)).first->second;
 }
 
 std::vector<AlgorithmChoice> Repertoire::built(Collective collective) const {
-  return fabric_.ranks == 1 ? algorithms_for_one_rank() : algorithms_of(collective);
+  return survey_.fabric.ranks == 1 ? algorithms_for_one_rank() : algorithms_of(collective);
 }
 
 /// What the options leave. A forced algorithm that this collective does not have is no wish for it.
@@ -76,16 +76,16 @@ PlannerOptions Repertoire::options_for(Collective collective) const {
 }
 
 std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
-  const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
+  const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
   const Routine& wanted = routine(request.collective, choice, request.root);
-  auto plan = plan_routine(wanted, bytes, fabric_, options_for(request.collective), {request.type, request.op, true});
+  auto plan = plan_routine(wanted, bytes, survey_.fabric, options_for(request.collective), {request.type, request.op, true});
   if (!plan) return {};
-  plan->bytes = message_bytes(request, fabric_.ranks);
+  plan->bytes = message_bytes(request, survey_.fabric.ranks);
   return plan;
 }
 
 Plan Repertoire::plan(const PlanRequest& request) const {
-  require_sound(request, fabric_.ranks);
+  require_sound(request, survey_.fabric.ranks);
   std::optional<Plan> best;
   for (const AlgorithmChoice choice : allowed(request.collective)) {
     const auto plan = plan_by(choice, request);
@@ -96,8 +96,8 @@ Plan Repertoire::plan(const PlanRequest& request) const {
 }
 
 PlanReport Repertoire::explain(const PlanRequest& request) const {
-  const std::size_t bytes = chunked_bytes(request, fabric_.ranks);
-  PlanReport report{.plan = plan(request), .bound_us = bound_us(request.collective, bytes, limits_), .candidates = {}, .explanation = {}};
+  const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
+  PlanReport report{.plan = plan(request), .bound_us = bound_us(request.collective, bytes, survey_.limits), .candidates = {}, .explanation = {}};
   const auto choices = allowed(request.collective);
   for (const AlgorithmChoice choice : built(request.collective)) {
     const Routine& found = routine(request.collective, choice, request.root);
@@ -110,7 +110,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
                                  .bytes_per_rank = found.cost.sent_share * static_cast<double>(bytes),
                                  .predicted_us = planned->predicted_us,
                                  .gap = report.bound_us > 0 ? found.cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
-                                 .busiest = name_of_busiest(found.cost, limits_, fabric_),
+                                 .busiest = name_of_busiest(found.cost, survey_.limits, survey_.fabric),
                                  .note = note});
   }
   std::stable_sort(report.candidates.begin(), report.candidates.end(), [&](const Candidate& a, const Candidate& b) {
@@ -119,7 +119,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
   });
   const Plan& plan = report.plan;
   report.explanation = fmt::format("{} of {} {} elements, {} bytes in all, on {} ranks: {}, {} wire, {} blocks of {} threads, predicted {:.2f} us.\n\n", name_of(request.collective),
-                                   request.count, name_of(request.type), plan.bytes, fabric_.ranks, to_string(plan.choice), name_of(plan.wire), plan.blocks, plan.threads, plan.predicted_us);
+                                   request.count, name_of(request.type), plan.bytes, survey_.fabric.ranks, to_string(plan.choice), name_of(plan.wire), plan.blocks, plan.threads, plan.predicted_us);
   for (const Candidate& candidate : report.candidates)
     report.explanation += fmt::format("{:<14} {:>3} rounds {:>14.0f} bytes sent {:>12.2f} us  {}\n", to_string(candidate.choice), candidate.steps,
                                       candidate.bytes_per_rank, candidate.predicted_us, candidate.note);

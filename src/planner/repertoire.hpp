@@ -12,7 +12,7 @@ namespace collectives {
 /// most are never wanted. For any thread.
 class Repertoire {
  public:
-  Repertoire(const Fabric& fabric, const Limits& limits, const PlannerOptions& options) : fabric_(fabric), limits_(limits), options_(options) {}
+  Repertoire(const Survey& survey, const PlannerOptions& options) : survey_(survey), options_(options) {}
 
   Plan plan(const PlanRequest& request) const;
   PlanReport explain(const PlanRequest& request) const;
@@ -27,8 +27,7 @@ class Repertoire {
   PlannerOptions options_for(Collective collective) const;
   std::optional<Plan> plan_by(AlgorithmChoice choice, const PlanRequest& request) const;
 
-  const Fabric fabric_;
-  const Limits limits_;
+  const Survey survey_;
   const PlannerOptions options_;
   mutable std::mutex mutex_;
   mutable std::map<Key, Routine> routines_;

@@ -20,6 +20,9 @@ struct Transfer {
   bool operator==(const Transfer&) const = default;
 };
 
+/// Does every chunk meet all its operands in one step, so that its bits depend on nothing but the inputs?
+constexpr bool is_direct(Algorithm algorithm) { return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot; }
+
 /// A bit a rank.
 using RankMask = std::uint32_t;
 

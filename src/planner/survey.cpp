@@ -4,7 +4,9 @@
 
 #include "planner/bound.hpp"
 #include "planner/islands.hpp"
+#include "planner/rank_order.hpp"
 #include "planner/ring_order.hpp"
+#include "planner/standard_order.hpp"
 
 namespace collectives {
 namespace {
@@ -12,14 +14,50 @@ namespace {
 // Twelve channels came within 4 % of the bound on every machine tried, eight within 14 %; each costs every rank two steps a tile.
 constexpr int most_channels = 12;
 
+constexpr int no_parent = -1;
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+/// By the names that ranks have in `order`.
+std::vector<int> named(std::vector<int> places, const std::vector<int>& order) {
+  for (int& place : places) place = order[at(place)];
+  return places;
+}
+
+std::vector<int> named_tree(const std::vector<int>& parents, const std::vector<int>& order) {
+  std::vector<int> named(parents.size(), no_parent);
+  for (std::size_t place = 0; place < parents.size(); ++place)
+    if (parents[place] != no_parent) named[at(order[place])] = order[at(parents[place])];
+  return named;
+}
+
+/// From rank 0 on: what goes round a ring is the same wherever it begins.
+std::vector<int> begun_by_first(std::vector<int> ring) {
+  std::rotate(ring.begin(), std::find(ring.begin(), ring.end(), 0), ring.end());
+  return ring;
+}
+
+/// With the ranks in the order of least cost that was found from `order` on, the first `fixed` of which stay where they are.
+Schedule in_best_order(const Schedule& positions, const Survey& survey, const std::vector<int>& order, int fixed) {
+  const Fabric standard = reordered(survey.fabric, order);
+  return placed(positions, named(rank_order(positions, standard, Limits(standard), fixed), order));
+}
+
 }  // namespace
 
 Survey survey_of(const Fabric& fabric) {
-  if (fabric.ranks == 1) return {.limits = Limits(fabric), .ring = {0}, .islands = {{0}}, .packing = {}};
-  Survey survey{.limits = Limits(fabric), .ring = {}, .islands = islands_of(fabric), .packing = {}};
-  survey.ring = ring_order(survey.limits);
-  survey.packing = pack_trees(survey.limits, most_channels);
-  survey.bound_mb_per_s = std::min(survey.packing.bound_mb_per_s, static_cast<double>(all_reduce_cut(survey.limits).mb_per_s));
+  if (fabric.ranks == 1) return {.fabric = fabric, .limits = Limits(fabric), .order = {0}, .ring = {0}, .islands = {{0}}, .packing = {}};
+  Survey survey{.fabric = fabric, .limits = Limits(fabric), .order = standard_order(fabric), .ring = {}, .islands = {}, .packing = {}};
+  const Fabric standard = reordered(fabric, survey.order);
+  const Limits limits(standard);
+  survey.ring = begun_by_first(named(ring_order(limits), survey.order));
+  survey.islands = islands_of(standard);
+  survey.packing = pack_trees(limits, most_channels);
+  for (TreePair& pair : survey.packing.trees) {
+    pair.up = named_tree(pair.up, survey.order);
+    pair.down = named_tree(pair.down, survey.order);
+  }
+  survey.bound_mb_per_s = std::min(survey.packing.bound_mb_per_s, static_cast<double>(all_reduce_cut(limits).mb_per_s));
   return survey;
 }
 
@@ -28,9 +66,27 @@ Schedule build_schedule(AlgorithmChoice choice, const Survey& survey) {
   switch (choice.algorithm) {
     case Algorithm::ring: return ring_all_reduce(survey.ring);
     case Algorithm::packed_trees: return tree_pairs_all_reduce(survey.packing.trees);
-    case Algorithm::island: return island_all_reduce(survey.islands);
-    default: return build_schedule(choice, survey.limits.ranks());
+    case Algorithm::island: return in_best_order(island_all_reduce(survey.islands), survey, survey.order, 0);
+    case Algorithm::one_shot:
+    case Algorithm::two_shot: return build_schedule(choice, survey.fabric.ranks);
+    default: return in_best_order(build_schedule(choice, survey.fabric.ranks), survey, survey.order, 0);
   }
+}
+
+Schedule build_schedule(Collective collective, AlgorithmChoice choice, const Survey& survey, int root) {
+  if (collective == Collective::all_reduce) return build_schedule(choice, survey);
+  const int ranks = survey.fabric.ranks;
+  const bool rings = choice.algorithm == Algorithm::ring, trees = !rings && !is_direct(choice.algorithm);
+  const bool rooted = collective == Collective::broadcast || collective == Collective::reduce;
+  // For its refusals, and for what has no order.
+  Schedule natural = build_schedule(collective, choice, ranks, rooted && trees ? 0 : root);
+  if (rings && collective == Collective::all_gather) return ring_all_gather(survey.ring);
+  if (rings && collective == Collective::reduce_scatter) return ring_reduce_scatter(survey.ring);
+  if (rings && rooted) {
+    Schedule broadcast = ring_broadcast(survey.ring, root);
+    return collective == Collective::broadcast ? broadcast : reversed(broadcast);
+  }
+  return rooted && trees ? in_best_order(natural, survey, standard_order(survey.fabric, root), 1) : natural;
 }
 
 }  // namespace collectives

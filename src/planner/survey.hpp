@@ -8,11 +8,14 @@
 
 namespace collectives {
 
-/// What there is to know of a fabric before a schedule is made for it.
+/// What there is to know of a fabric before a schedule is made for it. All that is searched for is searched for among the ranks in
+/// their standard order, so that it does not depend on how they are numbered.
 struct Survey {
+  Fabric fabric;
   Limits limits;
-  std::vector<int> ring;                  ///< the best order of the ranks
-  std::vector<std::vector<int>> islands;  ///< of ranks that reach each other directly
+  std::vector<int> order;                 ///< the standard one, see standard_order.hpp
+  std::vector<int> ring;                  ///< the best order for a ring
+  std::vector<std::vector<int>> islands;  ///< of ranks that reach each other directly, by their places in `order`
   Packing packing;
   double bound_mb_per_s = 0;  ///< no all-reduce is faster: the lesser of what cuts and packed trees prove
 };
@@ -20,7 +23,9 @@ struct Survey {
 /// The same on every rank: a pure function, in tens of milliseconds for 16 ranks.
 Survey survey_of(const Fabric& fabric);
 
-/// The schedule of an algorithm for the surveyed fabric.
+/// The schedule of an algorithm for the surveyed fabric, whose ranks stand in rings and trees in the order that costs least.
 Schedule build_schedule(AlgorithmChoice choice, const Survey& survey);
+/// The same of any collective. Throws Error(invalid_argument) for an algorithm that the collective does not have.
+Schedule build_schedule(Collective collective, AlgorithmChoice choice, const Survey& survey, int root);
 
 }  // namespace collectives

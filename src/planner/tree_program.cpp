@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 
+#include "planner/colouring.hpp"
 #include "planner/linear.hpp"
 #include "planner/tree_pricing.hpp"
 
@@ -21,11 +23,37 @@ constexpr double next_to_nothing = 1.02;
 
 double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+/// Limits that are interchangeable share a row: some best prices are the same for all of them, since others could be averaged over
+/// all interchanges, and a program of fewer rows is solved the sooner.
+struct LimitRows {
+  std::vector<int> of_limit;
+  std::vector<double> size;  ///< of all limits of a row together, in units
+  double unit = 0;           ///< MB/s: the least row
+
+  int count() const { return static_cast<int>(size.size()); }
+};
+
+LimitRows alike(const Limits& limits) {
+  const Colouring colours(limits, std::vector<Colour>(at(limits.ranks() * limits.ranks()), 0));
+  LimitRows rows;
+  std::map<Colour, int> of_colour;
+  for (int limit = 0; limit < limits.count(); ++limit) {
+    const auto [row, is_new] = of_colour.try_emplace(colours.of_limit(limit), rows.count());
+    if (is_new) rows.size.push_back(0);
+    rows.of_limit.push_back(row->second);
+    rows.size[at(row->second)] += limits[limit].mb_per_s;
+  }
+  rows.unit = *std::min_element(rows.size.begin(), rows.size.end());
+  for (double& size : rows.size) size /= rows.unit;
+  return rows;
+}
+
 class TreeProgram {
  public:
-  explicit TreeProgram(const Limits& limits) : limits_(limits), program_(limits.count()), best_prices_(count(), 1.0 / limits.count()) {
-    for (int i = 0; i < limits.count(); ++i) unit_ = std::min<double>(unit_, limits[i].mb_per_s);
-  }
+  explicit TreeProgram(const Limits& limits)
+      : limits_(limits), rows_(alike(limits)), program_(rows_.count()), best_prices_(at(rows_.count()), 1.0 / rows_.count()) {}
 
   TreeBound run() {
     improve(best_prices_, true);
@@ -34,26 +62,23 @@ class TreeProgram {
       const auto prices = row_prices();
       const double packed = sum_of(prices);
       if (bound_ <= good_enough * packed) break;
-      std::vector<double> smoothed(count());
-      for (std::size_t i = 0; i < count(); ++i) smoothed[i] = (prices[i] / packed + best_prices_[i]) / 2;
+      std::vector<double> smoothed(prices.size());
+      for (std::size_t i = 0; i < smoothed.size(); ++i) smoothed[i] = (prices[i] / packed + best_prices_[i]) / 2;
       const bool every_root = !are_many(limits_.ranks()) || pricing % 4 == 0;
       const bool by_smoothed = improve(smoothed, every_root);
       if (!improve(prices, every_root) && !by_smoothed) break;
     }
     const auto amounts = program_.amounts();
-    TreeBound found{.trees = {}, .bound_mb_per_s = bound_ * unit_};
+    TreeBound found{.trees = {}, .bound_mb_per_s = bound_ * rows_.unit};
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
       if (amounts[i] <= 0) continue;
-      found.trees.push_back({.up = std::move(pairs_[i].up), .down = std::move(pairs_[i].down), .mb_per_s = amounts[i] * unit_});
-      found.mb_per_s += amounts[i] * unit_;
+      found.trees.push_back({.up = std::move(pairs_[i].up), .down = std::move(pairs_[i].down), .mb_per_s = amounts[i] * rows_.unit});
+      found.mb_per_s += amounts[i] * rows_.unit;
     }
     return found;
   }
 
  private:
-  std::size_t count() const { return static_cast<std::size_t>(limits_.count()); }
-  double size(std::size_t limit) const { return limits_[static_cast<int>(limit)].mb_per_s / unit_; }
-
   /// Never negative, as rounding would have some: any prices from 0 up prove a bound.
   std::vector<double> row_prices() const {
     auto prices = program_.prices();
@@ -64,8 +89,8 @@ class TreeProgram {
   /// Adds the cheapest pair of trees of every root, or of two that are likely the best, at these prices of rows, unless the program has
   /// nothing to gain from it. Lowers the bound.
   bool improve(const std::vector<double>& prices, bool every_root) {
-    Prices a_unit(count());
-    for (std::size_t i = 0; i < count(); ++i) a_unit[i] = prices[i] / size(i);
+    Prices a_unit;
+    for (const int row : rows_.of_limit) a_unit.push_back(prices[at(row)] / rows_.size[at(row)]);
     const TreePricing pricing(limits_, a_unit);
     const auto current = row_prices();
     bool gained = false;
@@ -86,13 +111,14 @@ class TreeProgram {
     const double sum = sum_of(prices);
     if (sum >= bound_ * cheapest) return gained;
     bound_ = sum / cheapest;
-    for (std::size_t i = 0; i < count(); ++i) best_prices_[i] = prices[i] / sum;
+    for (std::size_t i = 0; i < prices.size(); ++i) best_prices_[i] = prices[i] / sum;
     return gained;
   }
 
   bool add(TreePair pair, const std::vector<double>& prices) {
-    auto column = demand_of(pair, limits_, false);
-    for (std::size_t i = 0; i < count(); ++i) column[i] /= size(i);
+    const auto demand = demand_of(pair, limits_, false);
+    std::vector<double> column(rows_.size.size(), 0.0);
+    for (std::size_t i = 0; i < demand.size(); ++i) column[at(rows_.of_limit[i])] += demand[i] / rows_.size[at(rows_.of_limit[i])];
     const double cost = std::inner_product(column.begin(), column.end(), prices.begin(), 0.0);
     if (cost > 1 - 1e-7) return false;
     pairs_.push_back(std::move(pair));
@@ -101,8 +127,8 @@ class TreeProgram {
   }
 
   const Limits& limits_;
-  double work_ = 0;                                   ///< beside the program's
-  double unit_ = std::numeric_limits<double>::max();  ///< the least limit: rows are counted in it, and amounts
+  const LimitRows rows_;
+  double work_ = 0;  ///< beside the program's
   ColumnProgram program_;
   std::vector<TreePair> pairs_;      ///< by column
   std::vector<double> best_prices_;  ///< of rows, those that prove the bound; together 1

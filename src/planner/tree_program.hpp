@@ -9,14 +9,16 @@ namespace collectives {
 
 /// How much pairs of trees can carry together, and how much no pairs can.
 struct TreeBound {
-  std::vector<TreePair> trees;  ///< what carries most, of the pairs that were tried
-  double mb_per_s = 0;          ///< of all-reduce: messages times their length over time
+  /// Which carry most, of the pairs that were tried, if limits that are interchangeable are worn in turn: together with their images
+  /// under all interchanges.
+  std::vector<TreePair> trees;
+  double mb_per_s = 0;  ///< of all-reduce: messages times their length over time
   /// What all limits hold at some prices, over the least that a pair of trees costs at these: a proof, whatever the trees.
   double bound_mb_per_s = 0;
 };
 
-/// Both agree within half a percent, unless there are more than nine ranks and many limits: then what was found in a fixed amount of
-/// work, of some tens of milliseconds.
+/// Both agree within half a percent, unless there are more than nine ranks and many limits, no two of them alike: then what was found in
+/// a fixed amount of work, of some tens of milliseconds.
 TreeBound bound_trees(const Limits& limits);
 
 /// What a pair of trees takes work to find, in multiplications of one to two nanoseconds: a measure of time that is the same on all
