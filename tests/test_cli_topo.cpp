@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <collectives/topology.hpp>
 #include <filesystem>
+#include <regex>
 
 #include "cli.hpp"
 #include "cli/drawing.hpp"
@@ -139,11 +140,38 @@ TEST_CASE("the drawing has every node, each link once and refusals as dots", "[c
     const Machine machine = test_machine(name);
     const std::string dot = ask_of(name, {"topo", "--dot"}).out;
     CHECK(count_of(dot, "shape=") == machine.nodes.size());
-    CHECK(count_of(dot, " -> ") - count_of(dot, "style=dotted") == machine.links.size() / 2);
+    CHECK(count_of(dot, " -> ") - count_of(dot, "style=dotted") - count_of(dot, "style=invis") == machine.links.size() / 2);
     const auto refused =
         std::count_if(machine.peers.begin(), machine.peers.end(), [](const Peer& peer) { return !peer.access && peer.from < peer.to; });
     CHECK(count_of(dot, "style=dotted") == static_cast<std::size_t>(refused));
   }
+}
+
+TEST_CASE("the drawing has CPUs above, GPUs in a row, and NVSwitches below", "[cli][topo]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  const auto level = [&](int node) {
+    const NodeKind kind = machine.nodes[static_cast<std::size_t>(node)].kind;
+    return kind == NodeKind::cpu ? 0 : kind == NodeKind::nvswitch ? 3 : kind == NodeKind::gpu ? 2 : 1;
+  };
+  const std::string dot = cli::to_dot(machine);
+  const std::regex line("n([0-9]+) -> n([0-9]+) \\[([^\n]*)");
+  int lines = 0, free = 0;
+  for (auto found = std::sregex_iterator(dot.begin(), dot.end(), line); found != std::sregex_iterator(); ++found) {
+    if ((*found)[3].str().find("invis") != std::string::npos) continue;
+    const int upper = level(std::stoi((*found)[1])), lower = level(std::stoi((*found)[2]));
+    const bool is_free = (*found)[3].str().find("constraint=false") != std::string::npos;
+    ++lines;
+    free += is_free;
+    CAPTURE(found->str());
+    CHECK((is_free ? upper == lower : upper < lower));
+  }
+  CHECK(lines > 16);
+  CHECK(free == 1);  // the CPUs' own
+  // One that leads up is drawn as an arrow back.
+  Machine uneven = test_machine("pcie_2x.json");
+  uneven.links[0].gb_per_s = 13;
+  CHECK(count_of(cli::to_dot(uneven), "dir=back") == 1);
+  CHECK(count_of(cli::to_dot(uneven), "dir=forward") == 1);
 }
 
 TEST_CASE("a name with quotes stays one label of the drawing", "[cli][topo]") {

@@ -97,6 +97,7 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     return;
   }
   int planned = 0, far = 0;
+  double farthest = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(corpus_folder())) {
     Machine machine;
     try {
@@ -113,13 +114,15 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     CAPTURE(entry.path(), report.explanation);
     ++planned;
     far += report.candidates[0].gap >= 0.05;
+    farthest = std::max(farthest, report.candidates[0].gap);
     CHECK(report.plan.predicted_us <= 1.1 * candidate(report, Algorithm::ring).predicted_us);
     CHECK(report.plan.predicted_us >= report.bound_us);
   }
   std::cout << "corpus: " << planned << " machines planned for, " << far << " of them further than 5 % from what is proved possible\n";
   CHECK(planned > 40);
-  // Sixteen GPUs in a mesh of narrow links: neither the bound nor the trees are found in the time there is.
+  // Sixteen GPUs in a mesh of narrow links: what is proved possible takes 88 pairs of trees, and a program has room for 16.
   CHECK(far <= 1);
+  CHECK(farthest < 0.2);
 }
 
 TEST_CASE("bridged pairs and bridges across sockets carry what no ring can", "[planner][plans]") {
@@ -146,7 +149,9 @@ TEST_CASE("any subset of a machine's GPUs is planned for", "[planner][plans]") {
 TEST_CASE("GPUs in islands exchange through host memory as little as they can", "[planner][plans][island]") {
   const PlanReport report = report_on_large("mixed_islands_7x.json");
   CHECK(candidate(report, Algorithm::island).predicted_us < candidate(report, Algorithm::two_shot).predicted_us);
-  CHECK_THAT(report.candidates[0].busiest, ContainsSubstring("host memory"));
+  // What all exchange with all passes the one memory many times over; islands and trees leave it to wait for slots.
+  CHECK_THAT(candidate(report, Algorithm::one_shot).busiest, ContainsSubstring("host memory"));
+  CHECK_THAT(report.candidates[0].busiest, !ContainsSubstring("host memory"));
   // A machine whose GPUs all reach each other has no islands to speak of, nor has one where none do.
   for (const char* file : {"nvswitch_8x.json", "pcie_no_peers_8x.json"}) CHECK_THROWS(candidate(report_on_large(file), Algorithm::island));
 }

@@ -39,12 +39,54 @@ std::string node_text(const Machine& machine, int index) {
                      gpu ? ", style=filled, fillcolor=\"#e8f0e0\"" : "");
 }
 
-std::string link_text(const Link& link, bool both) {
+/// How many links each node is below the CPUs. All GPUs are drawn side by side, and the switches of their own links below them.
+std::vector<int> levels_of(const Machine& machine) {
+  const int gpus = static_cast<int>(machine.nodes.size()), lowest = gpus + 1;
+  std::vector<int> levels;
+  for (const auto& node : machine.nodes)
+    levels.push_back(node.kind == NodeKind::cpu ? 0 : node.kind == NodeKind::nvswitch ? lowest : gpus);
+  const auto is_between = [&](int node) {
+    const NodeKind kind = machine.nodes[static_cast<std::size_t>(node)].kind;
+    return kind == NodeKind::pci_switch || kind == NodeKind::host_bridge;
+  };
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (const Link& link : machine.links) {
+      int& to = levels[static_cast<std::size_t>(link.to)];
+      const int below = levels[static_cast<std::size_t>(link.from)] + 1;
+      if (!is_between(link.to) || below >= to) continue;
+      to = below;
+      moved = true;
+    }
+  }
+  return levels;
+}
+
+/// From its upper end to its lower: Graphviz ranks nodes by that. GPUs are linked with each other below their row.
+std::string link_text(const Link& link, bool both, const std::vector<int>& levels) {
   constexpr const char* styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2",
                                     "color=\"#888888\""};
-  return fmt::format("  n{} -> n{} [{}, {}{}];\n", link.from, link.to, both ? "dir=none" : "dir=forward",
-                     styles[static_cast<std::size_t>(link.kind) % std::size(styles)],
+  const int from = levels[static_cast<std::size_t>(link.from)], to = levels[static_cast<std::size_t>(link.to)];
+  const bool upward = from > to;
+  return fmt::format("  n{} -> n{} [{}, {}{}{}];\n", upward ? link.to : link.from, upward ? link.from : link.to,
+                     both     ? "dir=none"
+                     : upward ? "dir=back"
+                              : "dir=forward",
+                     styles[static_cast<std::size_t>(link.kind) % std::size(styles)], from != to                        ? ""
+                     : link.kind == LinkKind::nvlink ? ", constraint=false, tailport=s, headport=s"
+                                                     : ", constraint=false",
                      link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
+}
+
+/// Nodes of a kind in one row, in their own order.
+std::string row_text(const Machine& machine, NodeKind kind) {
+  std::vector<int> row;
+  for (std::size_t index = 0; index < machine.nodes.size(); ++index)
+    if (machine.nodes[index].kind == kind) row.push_back(static_cast<int>(index));
+  if (row.size() < 2) return "";
+  std::string out = "  { rank=same;\n";
+  for (std::size_t i = 1; i < row.size(); ++i) out += fmt::format("    n{} -> n{} [style=invis];\n", row[i - 1], row[i]);
+  return out + "  }\n";
 }
 
 std::string refusals_text(const Machine& machine) {
@@ -75,16 +117,17 @@ std::string arrows_text(const Machine& machine, const std::vector<Arrow>& arrows
 
 std::string to_dot(const Machine& machine, const std::vector<Arrow>& arrows) {
   std::string out = fmt::format(
-      "digraph machine {{\n  label={};\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
+      "digraph machine {{\n  label={};\n  fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
       quoted(machine.name.empty() ? "machine" : machine.name));
   for (std::size_t index = 0; index < machine.nodes.size(); ++index) out += node_text(machine, static_cast<int>(index));
+  for (const NodeKind kind : {NodeKind::gpu, NodeKind::cpu}) out += row_text(machine, kind);
+  const auto levels = levels_of(machine);
   // A pair of opposite links of one rate is one line.
   std::set<std::tuple<int, int, LinkKind, double>> all;
   for (const Link& link : machine.links) all.insert({link.from, link.to, link.kind, link.gb_per_s});
   for (const Link& link : machine.links) {
     const bool both = all.count({link.to, link.from, link.kind, link.gb_per_s}) > 0;
-    // Trees are drawn from the CPUs down: of the two, the one that leads down has the later node first.
-    if (!both || link.from > link.to) out += link_text(link, both);
+    if (!both || link.from < link.to) out += link_text(link, both, levels);
   }
   out += arrows.empty() ? refusals_text(machine) : arrows_text(machine, arrows);
   return out + "}\n";

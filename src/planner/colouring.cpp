@@ -44,6 +44,19 @@ void Colouring::look_ahead() {
   refine();
 }
 
+std::vector<int> Colouring::order_from(int first) const {
+  Colouring rest = *this;
+  std::vector<int> order, left;
+  for (int step = 0; step < limits_.ranks(); ++step) left.push_back((first + step) % limits_.ranks());
+  while (!left.empty()) {
+    const auto next = order.empty() ? left.begin() : std::min_element(left.begin(), left.end(), [&](int a, int b) { return rest.of_rank(a) < rest.of_rank(b); });
+    order.push_back(*next);
+    left.erase(next);
+    rest.single_out(order.back(), static_cast<int>(order.size()));
+  }
+  return order;
+}
+
 void Colouring::single_out(int rank, int number) {
   ranks_[at(rank)] = blend(ranks_[at(rank)], static_cast<Colour>(number) + 1);
   if (distinct(ranks_) < ranks_.size()) refine();

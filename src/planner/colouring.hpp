@@ -21,6 +21,9 @@ class Colouring {
 
   Colour of_rank(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
   Colour of_limit(int limit) const { return shared_[static_cast<std::size_t>(limit)]; }
+  /// The ranks from `first` on, each the next in number of those whose colour comes first once all before it have been singled out.
+  /// Two such orders of equally coloured ranks name ranks that are interchangeable, all at once.
+  std::vector<int> order_from(int first) const;
   /// Gives a rank a colour of its own, one for each `number`, and colours the others anew.
   void single_out(int rank, int number);
 

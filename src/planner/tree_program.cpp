@@ -19,7 +19,9 @@ namespace {
 
 constexpr double good_enough = 1.005;  // bound over packing
 constexpr double most_work = 2e7;
+constexpr double most_work_on_limits = 5e6;
 constexpr double next_to_nothing = 1.02;
+constexpr double nearly = 1.02;
 
 double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
@@ -35,8 +37,7 @@ struct LimitRows {
   int count() const { return static_cast<int>(size.size()); }
 };
 
-LimitRows alike(const Limits& limits) {
-  const Colouring colours(limits, std::vector<Colour>(at(limits.ranks() * limits.ranks()), 0));
+LimitRows alike(const Limits& limits, const Colouring& colours) {
   LimitRows rows;
   std::map<Colour, int> of_colour;
   for (int limit = 0; limit < limits.count(); ++limit) {
@@ -50,12 +51,52 @@ LimitRows alike(const Limits& limits) {
   return rows;
 }
 
+/// What becomes of every rank in interchanges that bring rank 0 to every place it may have, the first of which changes nothing.
+std::vector<std::vector<int>> interchanges(const Colouring& colours, int ranks) {
+  const auto own = colours.order_from(0);
+  std::vector<std::vector<int>> all;
+  for (int first = 0; first < ranks; ++first) {
+    if (colours.of_rank(first) != colours.of_rank(0)) continue;
+    const auto order = colours.order_from(first);
+    auto& image = all.emplace_back(at(ranks));
+    for (int place = 0; place < ranks; ++place) image[at(own[at(place)])] = order[at(place)];
+  }
+  return all;
+}
+
+std::vector<int> image_of(const std::vector<int>& parent, const std::vector<int>& image) {
+  std::vector<int> result(parent.size(), -1);
+  for (std::size_t rank = 0; rank < parent.size(); ++rank)
+    if (parent[rank] >= 0) result[at(image[rank])] = image[at(parent[rank])];
+  return result;
+}
+
+LimitRows one_by_one(const Limits& limits) {
+  LimitRows rows;
+  for (int limit = 0; limit < limits.count(); ++limit) {
+    rows.of_limit.push_back(limit);
+    rows.size.push_back(limits[limit].mb_per_s);
+  }
+  rows.unit = *std::min_element(rows.size.begin(), rows.size.end());
+  for (double& size : rows.size) size /= rows.unit;
+  return rows;
+}
+
 class TreeProgram {
  public:
-  explicit TreeProgram(const Limits& limits)
-      : limits_(limits), rows_(alike(limits)), program_(rows_.count()), best_prices_(at(rows_.count()), 1.0 / rows_.count()) {}
+  TreeProgram(const Limits& limits, LimitRows rows)
+      : limits_(limits), rows_(std::move(rows)), program_(rows_.count()), best_prices_(at(rows_.count()), 1.0 / rows_.count()) {}
 
-  TreeBound run() {
+  /// With what another program of the same limits has proved.
+  void know(const TreeProgram& other) {
+    bound_ = other.bound_mb_per_s() / rows_.unit;
+    for (std::size_t limit = 0; limit < rows_.of_limit.size(); ++limit) {
+      const std::size_t row = at(other.rows_.of_limit[limit]);
+      best_prices_[at(rows_.of_limit[limit])] = other.best_prices_[row] * rows_.size[limit] * rows_.unit / (other.rows_.size[row] * other.rows_.unit);
+    }
+  }
+
+  void run(double most_work) {
     improve(best_prices_, true);
     for (int pricing = 1; work_ + program_.work() < most_work; ++pricing) {
       program_.solve(most_work - work_ - program_.work());
@@ -68,14 +109,22 @@ class TreeProgram {
       const bool by_smoothed = improve(smoothed, every_root);
       if (!improve(prices, every_root) && !by_smoothed) break;
     }
+  }
+
+  int rows() const { return rows_.count(); }
+  double bound_mb_per_s() const { return bound_ * rows_.unit; }
+  double mb_per_s() const { return sum_of(program_.amounts()) * rows_.unit; }
+
+  /// Each with its images, among which what a row carries is shared out.
+  std::vector<TreePair> trees(const std::vector<std::vector<int>>& images) const {
     const auto amounts = program_.amounts();
-    TreeBound found{.trees = {}, .bound_mb_per_s = bound_ * rows_.unit};
+    std::vector<TreePair> all;
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
       if (amounts[i] <= 0) continue;
-      found.trees.push_back({.up = std::move(pairs_[i].up), .down = std::move(pairs_[i].down), .mb_per_s = amounts[i] * rows_.unit});
-      found.mb_per_s += amounts[i] * rows_.unit;
+      const double each = amounts[i] * rows_.unit / static_cast<double>(images.size());
+      for (const auto& image : images) all.push_back({.up = image_of(pairs_[i].up, image), .down = image_of(pairs_[i].down, image), .mb_per_s = each});
     }
-    return found;
+    return all;
   }
 
  private:
@@ -137,6 +186,24 @@ class TreeProgram {
 
 }  // namespace
 
-TreeBound bound_trees(const Limits& limits) { return TreeProgram(limits).run(); }
+// The proof is found limits of a kind together. With it, trees that need no images are soon found on the limits one by one, if they
+// are: they are fewer.
+TreeBound bound_trees(const Limits& limits) {
+  const Colouring colours(limits, std::vector<Colour>(at(limits.ranks() * limits.ranks()), 0));
+  std::vector<int> unchanged(at(limits.ranks()));
+  std::iota(unchanged.begin(), unchanged.end(), 0);
+  TreeProgram alike_together(limits, alike(limits, colours));
+  alike_together.run(most_work);
+  TreeBound bound{.trees = {}, .bound_mb_per_s = alike_together.bound_mb_per_s()};
+  if (alike_together.rows() == limits.count()) {
+    bound.trees = alike_together.trees({unchanged});
+    return bound;
+  }
+  TreeProgram each(limits, one_by_one(limits));
+  each.know(alike_together);
+  each.run(most_work_on_limits);
+  bound.trees = each.mb_per_s() * nearly >= bound.bound_mb_per_s ? each.trees({unchanged}) : alike_together.trees(interchanges(colours, limits.ranks()));
+  return bound;
+}
 
 }  // namespace collectives

@@ -9,10 +9,7 @@ namespace collectives {
 
 /// How much pairs of trees can carry together, and how much no pairs can.
 struct TreeBound {
-  /// Which carry most, of the pairs that were tried, if limits that are interchangeable are worn in turn: together with their images
-  /// under all interchanges.
-  std::vector<TreePair> trees;
-  double mb_per_s = 0;  ///< of all-reduce: messages times their length over time
+  std::vector<TreePair> trees;  ///< what carries most, of the pairs that were tried, with their images where ranks are interchangeable
   /// What all limits hold at some prices, over the least that a pair of trees costs at these: a proof, whatever the trees.
   double bound_mb_per_s = 0;
 };
