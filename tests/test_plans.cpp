@@ -133,6 +133,29 @@ TEST_CASE("bridged pairs and bridges across sockets carry what no ring can", "[p
   CHECK(candidate(report, Algorithm::ring).predicted_us >= least * report.plan.predicted_us);
 }
 
+TEST_CASE("where direct algorithms were preferred to faster ones, the notes say so and by how much", "[planner][plans]") {
+  const Machine machine = test_machine("pcie_no_peers_8x.json");
+  const Planner planner = planner_for(machine, all_devices(machine));
+  int preferred = 0;
+  for (std::size_t bytes = 64 * kib; bytes <= 64 * mib; bytes += bytes / 4) {
+    const auto candidates = planner.explain(bytes / 2, DataType::bfloat16, ReduceOp::sum).candidates;
+    bool has_faster = false;
+    for (const Candidate& passed : candidates) {
+      const double saved = 100 - 100 * passed.predicted_us / candidates[0].predicted_us;
+      CAPTURE(bytes, to_string(passed.choice), passed.note, saved);
+      const bool by_bits = passed.note.find("bits that depend on the message size") != std::string::npos;
+      CHECK(by_bits == (saved > 0.05));
+      CHECK(saved < 10);
+      has_faster = has_faster || by_bits;
+    }
+    CAPTURE(bytes, candidates[0].note);
+    CHECK((candidates[0].note == "taken: the least predicted time") != has_faster);
+    if (has_faster) CHECK(is_direct(candidates[0].choice.algorithm));
+    preferred += has_faster;
+  }
+  CHECK(preferred > 0);
+}
+
 TEST_CASE("any subset of a machine's GPUs is planned for", "[planner][plans]") {
   const int ranks = GENERATE(2, 3, 5, 6, 7);
   for (const char* file : {"mixed_islands_7x.json", "cube_mesh_8x.json", "two_sockets_8x.json"}) {

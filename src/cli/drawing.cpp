@@ -62,20 +62,22 @@ std::vector<int> levels_of(const Machine& machine) {
   return levels;
 }
 
-/// From its upper end to its lower: Graphviz ranks nodes by that. GPUs are linked with each other below their row.
+constexpr const char* line_styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2", "color=\"#888888\""};
+
+/// Two GPUs are joined below their row, where the link's rate stands: lines along the row would cross boxes.
+std::string joint_text(const Link& link, std::size_t index, bool both) {
+  const char* const style = line_styles[static_cast<std::size_t>(link.kind) % std::size(line_styles)];
+  return fmt::format("  l{0} [label=\"{1}\", shape=plaintext, fontsize=9, width=0, height=0, margin=0.02];\n  n{2} -> l{0} [dir=none, {4}];\n  n{3} -> l{0} [dir={5}, {4}];\n",
+                     index, link.gb_per_s > 0 ? rounded(link.gb_per_s) : "", link.from, link.to, style, both ? "none" : "back");
+}
+
+/// From its upper end to its lower: Graphviz ranks nodes by that. Between equals it is drawn where the others leave room.
 std::string link_text(const Link& link, bool both, const std::vector<int>& levels) {
-  constexpr const char* styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2",
-                                    "color=\"#888888\""};
   const int from = levels[static_cast<std::size_t>(link.from)], to = levels[static_cast<std::size_t>(link.to)];
   const bool upward = from > to;
-  return fmt::format("  n{} -> n{} [{}, {}{}{}];\n", upward ? link.to : link.from, upward ? link.from : link.to,
-                     both     ? "dir=none"
-                     : upward ? "dir=back"
-                              : "dir=forward",
-                     styles[static_cast<std::size_t>(link.kind) % std::size(styles)], from != to                        ? ""
-                     : link.kind == LinkKind::nvlink ? ", constraint=false, tailport=s, headport=s"
-                                                     : ", constraint=false",
-                     link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
+  return fmt::format("  n{} -> n{} [dir={}, {}{}{}];\n", upward ? link.to : link.from, upward ? link.from : link.to,
+                     both ? "none" : upward ? "back" : "forward", line_styles[static_cast<std::size_t>(link.kind) % std::size(line_styles)],
+                     from == to ? ", constraint=false" : "", link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
 }
 
 /// Nodes of a kind in one row, in their own order.
@@ -117,7 +119,7 @@ std::string arrows_text(const Machine& machine, const std::vector<Arrow>& arrows
 
 std::string to_dot(const Machine& machine, const std::vector<Arrow>& arrows) {
   std::string out = fmt::format(
-      "digraph machine {{\n  label={};\n  fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
+      "digraph machine {{\n  label={};\n  labelloc=t;\n  fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
       quoted(machine.name.empty() ? "machine" : machine.name));
   for (std::size_t index = 0; index < machine.nodes.size(); ++index) out += node_text(machine, static_cast<int>(index));
   for (const NodeKind kind : {NodeKind::gpu, NodeKind::cpu}) out += row_text(machine, kind);
@@ -125,9 +127,12 @@ std::string to_dot(const Machine& machine, const std::vector<Arrow>& arrows) {
   // A pair of opposite links of one rate is one line.
   std::set<std::tuple<int, int, LinkKind, double>> all;
   for (const Link& link : machine.links) all.insert({link.from, link.to, link.kind, link.gb_per_s});
-  for (const Link& link : machine.links) {
+  const auto is_gpu = [&](int node) { return machine.nodes[static_cast<std::size_t>(node)].kind == NodeKind::gpu; };
+  for (std::size_t index = 0; index < machine.links.size(); ++index) {
+    const Link& link = machine.links[index];
     const bool both = all.count({link.to, link.from, link.kind, link.gb_per_s}) > 0;
-    if (!both || link.from < link.to) out += link_text(link, both, levels);
+    if (both && link.from > link.to) continue;
+    out += is_gpu(link.from) && is_gpu(link.to) ? joint_text(link, index, both) : link_text(link, both, levels);
   }
   out += arrows.empty() ? refusals_text(machine) : arrows_text(machine, arrows);
   return out + "}\n";
