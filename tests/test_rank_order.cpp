@@ -21,7 +21,8 @@ using namespace collectives;
 
 namespace {
 
-const std::vector<AlgorithmChoice> trees = {{Algorithm::binary_tree}, {Algorithm::kary_tree, 3}, {Algorithm::kary_tree, 4}, {Algorithm::balanced_tree}, {Algorithm::double_tree}};
+const std::vector<AlgorithmChoice> trees = {
+    {Algorithm::binary_tree}, {Algorithm::kary_tree, 3}, {Algorithm::kary_tree, 4}, {Algorithm::balanced_tree}, {Algorithm::double_tree}};
 
 std::vector<int> natural(int ranks) {
   std::vector<int> order(static_cast<std::size_t>(ranks));
@@ -41,7 +42,9 @@ std::vector<int> shuffled(std::vector<int> values, std::mt19937& random) {
   return values;
 }
 
-double us_of(const Schedule& schedule, const Fabric& fabric) { return cost_of(schedule, fabric, Limits(fabric)).predicted_us(1 << 20, 8, general_kernels); }
+double us_of(const Schedule& schedule, const Fabric& fabric) {
+  return cost_of(schedule, fabric, Limits(fabric)).predicted_us(1 << 20, 8, general_kernels);
+}
 
 PlannerOptions usual_slots() {
   PlannerOptions options;
@@ -90,7 +93,8 @@ TEST_CASE("how the devices of a group are listed changes no algorithm's predicte
       // Every routine is verified when its planner is made.
       const Planner other = planner_on(machine, shuffled(devices, random));
       for (const std::size_t count : {4096, 1 << 19, 1 << 27}) {
-        const auto candidates = listed.explain(count, DataType::bfloat16, ReduceOp::sum).candidates, others = other.explain(count, DataType::bfloat16, ReduceOp::sum).candidates;
+        const auto candidates = listed.explain(count, DataType::bfloat16, ReduceOp::sum).candidates,
+                   others = other.explain(count, DataType::bfloat16, ReduceOp::sum).candidates;
         REQUIRE(candidates.size() == others.size());
         for (const Candidate& candidate : candidates) {
           const auto same = std::find_if(others.begin(), others.end(), [&](const Candidate& c) { return c.choice == candidate.choice; });

@@ -65,8 +65,8 @@ inline constexpr double root_share = 0.57;
 /// switches, one 50 on Turin without, where a slot has 56.
 inline constexpr double socket_slots = 0.75;
 
-/// Memory of a NUMA node, in slots: what is written and read again. NCCL without peers moved 24.8 GB/s of bus bandwidth on each
-/// of 4 H200, 99 GB/s through memory beside slots of 56.
+/// Memory of a NUMA node, in slots of the fastest GPU that uses it: what is written and read again. NCCL without peers moved 24.8
+/// GB/s of bus bandwidth on each of 4 H200, 99 GB/s through memory beside slots of 56.
 inline constexpr double host_memory_slots = 1.75;
 
 /// Faster than any slot of PCIe 5: a rate measured above it came by NVLink.

@@ -43,8 +43,7 @@ std::string node_text(const Machine& machine, int index) {
 std::vector<int> levels_of(const Machine& machine) {
   const int gpus = static_cast<int>(machine.nodes.size()), lowest = gpus + 1;
   std::vector<int> levels;
-  for (const auto& node : machine.nodes)
-    levels.push_back(node.kind == NodeKind::cpu ? 0 : node.kind == NodeKind::nvswitch ? lowest : gpus);
+  for (const auto& node : machine.nodes) levels.push_back(node.kind == NodeKind::cpu ? 0 : node.kind == NodeKind::nvswitch ? lowest : gpus);
   const auto is_between = [&](int node) {
     const NodeKind kind = machine.nodes[static_cast<std::size_t>(node)].kind;
     return kind == NodeKind::pci_switch || kind == NodeKind::host_bridge;
@@ -62,13 +61,16 @@ std::vector<int> levels_of(const Machine& machine) {
   return levels;
 }
 
-constexpr const char* line_styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2", "color=\"#888888\""};
+constexpr const char* line_styles[] = {"color=\"#3b8132\", penwidth=3", "color=\"#444444\"", "color=\"#1b6ca8\", penwidth=2",
+                                       "color=\"#888888\""};
 
 /// Two GPUs are joined below their row, where the link's rate stands: lines along the row would cross boxes.
 std::string joint_text(const Link& link, std::size_t index, bool both) {
   const char* const style = line_styles[static_cast<std::size_t>(link.kind) % std::size(line_styles)];
-  return fmt::format("  l{0} [label=\"{1}\", shape=plaintext, fontsize=9, width=0, height=0, margin=0.02];\n  n{2} -> l{0} [dir=none, {4}];\n  n{3} -> l{0} [dir={5}, {4}];\n",
-                     index, link.gb_per_s > 0 ? rounded(link.gb_per_s) : "", link.from, link.to, style, both ? "none" : "back");
+  return fmt::format("  l{} [label=\"{}\", shape=plaintext, fontsize=9, width=0, height=0, margin=0.02];\n", index,
+                     link.gb_per_s > 0 ? rounded(link.gb_per_s) : "") +
+         fmt::format("  n{} -> l{} [dir=none, {}];\n", link.from, index, style) +
+         fmt::format("  n{} -> l{} [dir={}, {}];\n", link.to, index, both ? "none" : "back", style);
 }
 
 /// From its upper end to its lower: Graphviz ranks nodes by that. Between equals it is drawn where the others leave room.
@@ -76,8 +78,11 @@ std::string link_text(const Link& link, bool both, const std::vector<int>& level
   const int from = levels[static_cast<std::size_t>(link.from)], to = levels[static_cast<std::size_t>(link.to)];
   const bool upward = from > to;
   return fmt::format("  n{} -> n{} [dir={}, {}{}{}];\n", upward ? link.to : link.from, upward ? link.from : link.to,
-                     both ? "none" : upward ? "back" : "forward", line_styles[static_cast<std::size_t>(link.kind) % std::size(line_styles)],
-                     from == to ? ", constraint=false" : "", link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
+                     both     ? "none"
+                     : upward ? "back"
+                              : "forward",
+                     line_styles[static_cast<std::size_t>(link.kind) % std::size(line_styles)], from == to ? ", constraint=false" : "",
+                     link.gb_per_s > 0 ? fmt::format(", label=\"{}\"", rounded(link.gb_per_s)) : "");
 }
 
 /// Nodes of a kind in one row, in their own order.
@@ -119,7 +124,8 @@ std::string arrows_text(const Machine& machine, const std::vector<Arrow>& arrows
 
 std::string to_dot(const Machine& machine, const std::vector<Arrow>& arrows) {
   std::string out = fmt::format(
-      "digraph machine {{\n  label={};\n  labelloc=t;\n  fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", fontsize=11];\n  edge [fontname=\"sans-serif\", fontsize=9];\n",
+      "digraph machine {{\n  label={};\n  labelloc=t;\n  fontname=\"sans-serif\";\n  node [fontname=\"sans-serif\", fontsize=11];\n"
+      "  edge [fontname=\"sans-serif\", fontsize=9];\n",
       quoted(machine.name.empty() ? "machine" : machine.name));
   for (std::size_t index = 0; index < machine.nodes.size(); ++index) out += node_text(machine, static_cast<int>(index));
   for (const NodeKind kind : {NodeKind::gpu, NodeKind::cpu}) out += row_text(machine, kind);

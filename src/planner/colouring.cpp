@@ -23,7 +23,8 @@ Colour blend(Colour colour, Colour with) {
   return (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9u;
 }
 
-Colouring::Colouring(const Limits& limits, std::vector<Colour> flows) : limits_(limits), flows_(std::move(flows)), ranks_(at(limits.ranks()), 1) {
+Colouring::Colouring(const Limits& limits, std::vector<Colour> flows)
+    : limits_(limits), flows_(std::move(flows)), ranks_(at(limits.ranks()), 1) {
   for (int limit = 0; limit < limits.count(); ++limit) shared_.push_back(blend(2, limits[limit].mb_per_s));
   refine();
   look_ahead();
@@ -49,7 +50,9 @@ std::vector<int> Colouring::order_from(int first) const {
   std::vector<int> order, left;
   for (int step = 0; step < limits_.ranks(); ++step) left.push_back((first + step) % limits_.ranks());
   while (!left.empty()) {
-    const auto next = order.empty() ? left.begin() : std::min_element(left.begin(), left.end(), [&](int a, int b) { return rest.of_rank(a) < rest.of_rank(b); });
+    const auto next = order.empty()
+                          ? left.begin()
+                          : std::min_element(left.begin(), left.end(), [&](int a, int b) { return rest.of_rank(a) < rest.of_rank(b); });
     order.push_back(*next);
     left.erase(next);
     rest.single_out(order.back(), static_cast<int>(order.size()));

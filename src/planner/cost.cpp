@@ -32,7 +32,8 @@ double most_of(const std::vector<double>& shares) { return *std::max_element(sha
 
 }  // namespace
 
-Coster::Coster(const Fabric& fabric, const Limits& limits) : fabric_(fabric), limits_(limits), sent_(at(fabric.ranks), 0), received_(at(fabric.ranks), 0) {
+Coster::Coster(const Fabric& fabric, const Limits& limits)
+    : fabric_(fabric), limits_(limits), sent_(at(fabric.ranks), 0), received_(at(fabric.ranks), 0) {
   for (Load* load : {&total_, &round_})
     for (auto of : {&Load::plain, &Load::strained}) (load->*of).assign(at(limits.count()), 0.0);
 }

@@ -26,19 +26,24 @@ std::string ranks_in_words(const Fabric& fabric) {
   return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
 }
 
+/// How much more is moved than a bound proves must be. Bounds are found to some digits only: what is beyond them is nothing.
+double gap_of(double ratio) { return std::abs(ratio - 1) < 1e-6 ? 0 : ratio - 1; }
+
 /// Is it certainly the faster, by the model?
 bool is_faster(const Candidate& candidate, const Candidate& than) { return candidate.predicted_us < 0.9995 * than.predicted_us; }
 
 std::string note_on_taken(const PlanReport& report, const PlannerOptions& options, bool has_faster) {
   if (options.forced) return "taken: forced";
   if (!has_faster) return "taken: the least predicted time";
-  return fmt::format("taken: {}'s bits do not depend on the message size, which is worth {:.0f} % of time", to_string(report.plan.choice), percent_for_direct);
+  return fmt::format("taken: {}'s bits do not depend on the message size, which is worth {:.0f} % of time", to_string(report.plan.choice),
+                     percent_for_direct);
 }
 
 std::string note_on(const Candidate& candidate, const Candidate& taken, const PlannerOptions& options, bool allowed) {
   if (!allowed) return options.forced ? "passed over: another is forced" : "passed over: its bits would depend on the message size";
   const double ratio = candidate.predicted_us / taken.predicted_us;
-  if (is_faster(candidate, taken)) return fmt::format("passed over: {:.1f} % less time, too little for bits that depend on the message size", 100 - 100 * ratio);
+  if (is_faster(candidate, taken))
+    return fmt::format("passed over: {:.1f} % less time, too little for bits that depend on the message size", 100 - 100 * ratio);
   if (ratio < 1.005) return "passed over: no faster, and listed later";
   const bool later = candidate.steps > taken.steps;
   const bool more = candidate.bytes_per_rank > taken.bytes_per_rank;
@@ -81,7 +86,7 @@ PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const
                                  .steps = cost.rounds,
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
-                                 .gap = fabric_.ranks > 1 ? cost.load_us_per_byte * survey_.bound_mb_per_s - 1 : 0,
+                                 .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte * survey_.bound_mb_per_s) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits, fabric_),
                                  .note = {}});
   }

@@ -26,7 +26,8 @@ std::vector<std::vector<int>> islands_of(const Fabric& fabric) {
       island.push_back(next);
       std::erase(left, next);
       std::erase_if(open, [&](int rank) { return rank == next || !reach_each_other(fabric, next, rank); });
-      const auto best = std::max_element(open.begin(), open.end(), [&](int a, int b) { return company(fabric, open, a) < company(fabric, open, b); });
+      const auto best =
+          std::max_element(open.begin(), open.end(), [&](int a, int b) { return company(fabric, open, a) < company(fabric, open, b); });
       next = best == open.end() ? -1 : *best;
     }
   }

@@ -43,7 +43,10 @@ bool fits_programs(const std::vector<TreePair>& trees) {
 class Packer {
  public:
   Packer(const Limits& limits, const TreeBound& bound)
-      : limits_(limits), solution_(bound.trees), bound_mb_per_s_(bound.bound_mb_per_s), enough_mb_per_s_(bound.bound_mb_per_s * (are_many(limits.ranks()) ? near_for_many : near)) {
+      : limits_(limits),
+        solution_(bound.trees),
+        bound_mb_per_s_(bound.bound_mb_per_s),
+        enough_mb_per_s_(bound.bound_mb_per_s * (are_many(limits.ranks()) ? near_for_many : near)) {
     for (int i = 0; i < limits.count(); ++i) unit_ = std::min<double>(unit_, limits[i].mb_per_s);
   }
 

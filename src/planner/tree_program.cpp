@@ -92,7 +92,8 @@ class TreeProgram {
     bound_ = other.bound_mb_per_s() / rows_.unit;
     for (std::size_t limit = 0; limit < rows_.of_limit.size(); ++limit) {
       const std::size_t row = at(other.rows_.of_limit[limit]);
-      best_prices_[at(rows_.of_limit[limit])] = other.best_prices_[row] * rows_.size[limit] * rows_.unit / (other.rows_.size[row] * other.rows_.unit);
+      best_prices_[at(rows_.of_limit[limit])] =
+          other.best_prices_[row] * rows_.size[limit] * rows_.unit / (other.rows_.size[row] * other.rows_.unit);
     }
   }
 
@@ -122,7 +123,8 @@ class TreeProgram {
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
       if (amounts[i] <= 0) continue;
       const double each = amounts[i] * rows_.unit / static_cast<double>(images.size());
-      for (const auto& image : images) all.push_back({.up = image_of(pairs_[i].up, image), .down = image_of(pairs_[i].down, image), .mb_per_s = each});
+      for (const auto& image : images)
+        all.push_back({.up = image_of(pairs_[i].up, image), .down = image_of(pairs_[i].down, image), .mb_per_s = each});
     }
     return all;
   }
@@ -202,7 +204,8 @@ TreeBound bound_trees(const Limits& limits) {
   TreeProgram each(limits, one_by_one(limits));
   each.know(alike_together);
   each.run(most_work_on_limits);
-  bound.trees = each.mb_per_s() * nearly >= bound.bound_mb_per_s ? each.trees({unchanged}) : alike_together.trees(interchanges(colours, limits.ranks()));
+  bound.trees = each.mb_per_s() * nearly >= bound.bound_mb_per_s ? each.trees({unchanged})
+                                                                 : alike_together.trees(interchanges(colours, limits.ranks()));
   return bound;
 }
 
