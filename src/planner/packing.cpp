@@ -15,7 +15,7 @@
 namespace collectives {
 namespace {
 
-constexpr double most_work = 1.2e7;
+constexpr double most_work = 8e6;
 constexpr double near = 0.97, near_for_many = 0.955;  // of the bound, for how many ranks it can be reached in the time there is
 constexpr double as_much = 0.99;
 constexpr double smallest_share = 1.0 / 256;

@@ -19,7 +19,7 @@ namespace {
 
 constexpr double good_enough = 1.005;  // bound over packing
 constexpr double most_work = 2e7;
-constexpr double most_work_on_limits = 5e6;
+constexpr double most_work_on_limits = 2e6;
 constexpr double next_to_nothing = 1.02;
 constexpr double nearly = 1.02;
 
