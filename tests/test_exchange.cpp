@@ -106,6 +106,16 @@ std::size_t play(Communicator& communicator, const std::vector<std::vector<Plann
   return wrong;
 }
 
+void play_on_threads(std::vector<Communicator>& communicators, const std::vector<std::vector<Planned>>& rounds) {
+  std::vector<std::size_t> wrong(communicators.size());
+  const auto outcomes = run_ranks(RanksAre::threads, static_cast<int>(communicators.size()), [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    wrong[r] = play(communicators[r], rounds);
+  });
+  CHECK(outcomes == std::vector<std::string>(communicators.size(), "ok"));
+  CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
+}
+
 Options on_host(int ranks) {
   Options options;
   options.backend = Backend::host;
@@ -121,26 +131,14 @@ TEST_CASE("messages of any size and pattern arrive as they were sent, in order, 
   const int ranks = GENERATE(1, 2, 3, 5);
   const auto rounds = random_rounds(ranks, 120, 100'000, static_cast<std::uint64_t>(ranks));
   auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
-  std::vector<std::size_t> wrong(communicators.size());
-  const auto outcomes = run_ranks(RanksAre::threads, ranks, [&](int rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    wrong[r] = play(communicators[r], rounds);
-  });
-  CHECK(outcomes == std::vector<std::string>(communicators.size(), "ok"));
-  CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
+  play_on_threads(communicators, rounds);
 }
 
 TEST_CASE("messages many times larger than the slots arrive, sixteen ranks among them", "[comm][host][exchange][heavy]") {
   const int ranks = GENERATE(2, 7, 16);
   const auto rounds = random_rounds(ranks, 20, 3 << 20, static_cast<std::uint64_t>(ranks) + 99);
   auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
-  std::vector<std::size_t> wrong(communicators.size());
-  const auto outcomes = run_ranks(RanksAre::threads, ranks, [&](int rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    wrong[r] = play(communicators[r], rounds);
-  });
-  CHECK(outcomes == std::vector<std::string>(communicators.size(), "ok"));
-  CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
+  play_on_threads(communicators, rounds);
 }
 
 TEST_CASE("processes send each other what they like", "[comm][host][exchange][processes]") {
@@ -161,13 +159,7 @@ TEST_CASE("pairs that do not reach each other's pools meet in common memory", "[
   auto communicators = Communicator::create_local(counted(4), on_host(8));
   ::unsetenv("COLLECTIVES_P2P");
   const auto rounds = random_rounds(4, 60, 100'000, 5);
-  std::vector<std::size_t> wrong(4);
-  const auto outcomes = run_ranks(RanksAre::threads, 4, [&](int rank) {
-    const auto r = static_cast<std::size_t>(rank);
-    wrong[r] = play(communicators[r], rounds);
-  });
-  CHECK(outcomes == std::vector<std::string>(4, "ok"));
-  CHECK(wrong == std::vector<std::size_t>(4, 0));
+  play_on_threads(communicators, rounds);
 }
 
 TEST_CASE("a sender goes on before anyone receives, as far as the slots reach; then it waits", "[comm][host][exchange]") {

@@ -1,24 +1,13 @@
-#include <cstring>
 #include <vector>
 
+#include "exec/host_group.hpp"
 #include "exec/host_program.hpp"
 #include "kernels/mail_body.hpp"
 
 namespace collectives {
 namespace {
 
-struct MailThread {
-  static constexpr int thread() { return 0; }
-  static constexpr int threads() { return 1; }
-  static constexpr void sync() {}
-};
-
-struct MailRelief {
-  const std::function<void()>* relieve;
-  void operator()() const { (*relieve)(); }
-};
-
-using HostLane = kernels::MailLane<MailThread, MailRelief>;
+using HostLane = kernels::MailLane<HostGroup, HostRelief>;
 
 }  // namespace
 
@@ -28,7 +17,7 @@ void run_mail_on_host(const kernels::MailArgs& args, const std::function<void()>
   for (int q = 0; q < args.queues; ++q) {
     const int end = q + 1 < args.queues ? args.queue[q + 1].first_block : args.blocks;
     for (int block = args.queue[q].first_block; block < end; ++block)
-      lanes.emplace_back(args, args.queue[q], block - args.queue[q].first_block, MailThread{}, MailRelief{&relieve});
+      lanes.emplace_back(args, args.queue[q], block - args.queue[q].first_block, HostGroup{}, HostRelief{&relieve});
   }
   for (bool left = !lanes.empty(); left;) {
     bool moved = false;

@@ -1,25 +1,11 @@
 #include "exec/host_program.hpp"
 
 #include "base/require.hpp"
+#include "exec/host_group.hpp"
 #include "kernels/program_body.hpp"
 
 namespace collectives {
 namespace {
-
-/// A host thread is a block of one.
-struct HostGroup {
-  static constexpr bool alone = true;
-  static constexpr int thread() { return 0; }
-  static constexpr int threads() { return 1; }
-  static constexpr int block() { return 0; }
-  static constexpr int blocks() { return 1; }
-  static constexpr void sync() {}
-};
-
-struct HostRelief {
-  const std::function<void()>* relieve;
-  void operator()() const { (*relieve)(); }
-};
 
 template <typename T, template <typename> typename W>
 void run(const kernels::ProgramArgs& args, const std::function<void()>& relieve) {

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <functional>
+
+namespace collectives {
+
+/// A host thread is a block of one.
+struct HostGroup {
+  static constexpr bool alone = true;
+  static constexpr int thread() { return 0; }
+  static constexpr int threads() { return 1; }
+  static constexpr int block() { return 0; }
+  static constexpr int blocks() { return 1; }
+  static constexpr void sync() {}
+};
+
+/// What it does between tries.
+struct HostRelief {
+  const std::function<void()>* relieve;
+  void operator()() const { (*relieve)(); }
+};
+
+}  // namespace collectives
