@@ -62,6 +62,17 @@ std::uint32_t parse_timeout(const std::string& value) {
   return milliseconds;
 }
 
+bool parse_switch(std::string_view name, const std::string& value) {
+  if (value != "0" && value != "1") refuse(name, value, "0 or 1");
+  return value == "1";
+}
+
+/// A launcher's number; 0 for what is none.
+int count_from(const char* name) {
+  int count = 0;
+  return parse_whole<int>(value_of(name), count) && count > 0 ? count : 0;
+}
+
 }  // namespace
 
 bool PeerPolicy::refuses(int a, int b) const {
@@ -96,6 +107,9 @@ Environment read_environment() {
   if (const auto value = value_of("COLLECTIVES_TIMEOUT_MS"); !value.empty()) environment.timeout_ms = parse_timeout(value);
   environment.machine_file = value_of("COLLECTIVES_MACHINE");
   environment.algorithm = value_of("COLLECTIVES_ALGORITHM");
+  environment.nccl_fallback = value_of("COLLECTIVES_NCCL_FALLBACK");
+  if (const auto value = value_of("COLLECTIVES_DISABLE"); !value.empty()) environment.disable = parse_switch("COLLECTIVES_DISABLE", value);
+  if (const auto value = value_of("COLLECTIVES_SUMMARY"); !value.empty()) environment.summary = parse_switch("COLLECTIVES_SUMMARY", value);
   return environment;
 }
 
@@ -105,6 +119,14 @@ std::vector<std::string> runtime_directories() {
     if (auto value = value_of(name); value.starts_with('/')) directories.push_back(std::move(value));
   directories.emplace_back("/tmp");
   return directories;
+}
+
+Launch read_launch() {
+  constexpr std::pair<const char*, const char*> launchers[] = {
+      {"WORLD_SIZE", "LOCAL_WORLD_SIZE"}, {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"}, {"SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"}};
+  for (const auto& [all, here] : launchers)
+    if (const Launch launch{count_from(all), count_from(here)}; launch.processes > 0 && launch.on_this_host > 0) return launch;
+  return {};
 }
 
 std::string cuda_visible_devices() { return value_of("CUDA_VISIBLE_DEVICES"); }

@@ -28,6 +28,9 @@ struct Environment {
   std::string algorithm;                       ///< COLLECTIVES_ALGORITHM; empty: the planner's choice
   PeerPolicy p2p;                              ///< COLLECTIVES_P2P
   std::uint32_t timeout_ms = 300'000;          ///< COLLECTIVES_TIMEOUT_MS
+  std::string nccl_fallback;                   ///< COLLECTIVES_NCCL_FALLBACK; empty: the next in the loader's search order
+  bool disable = false;                        ///< COLLECTIVES_DISABLE
+  bool summary = false;                        ///< COLLECTIVES_SUMMARY
 };
 
 /// Reads the variables anew. Throws Error(invalid_argument) that names the variable, its value and what is allowed.
@@ -40,6 +43,13 @@ std::vector<std::string> runtime_directories();
 /// Where this user's cached files of this library go: collectives/ below $XDG_CACHE_HOME, else below .cache in $HOME. Nothing if
 /// neither is an absolute path.
 std::optional<std::string> cache_directory();
+
+/// How many processes a launcher started in all and on this host, as torchrun, Open MPI and Slurm say it: 0 where none does.
+struct Launch {
+  int processes = 0;
+  int on_this_host = 0;
+};
+Launch read_launch();
 
 /// CUDA_VISIBLE_DEVICES, for a report; empty if not set.
 std::string cuda_visible_devices();
