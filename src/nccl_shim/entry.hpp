@@ -7,6 +7,16 @@
 
 namespace collectives {
 
+template <auto member>
+struct SignatureOf;
+template <typename Function, Function* NcclFunctions::*member>
+struct SignatureOf<member> {
+  using type = Function;
+};
+/// A function's type as the table has it.
+template <auto member>
+using Signature = typename SignatureOf<member>::type;
+
 /// What a pointer argument points to. Throws Error(invalid_argument) that names it if it is null.
 template <typename T>
 T& nccl_given(T* pointer, const char* name) {

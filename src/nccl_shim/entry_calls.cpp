@@ -137,18 +137,19 @@ NcclResult pncclRedOpDestroy(int op, NcclComm* comm) {
       });
 }
 
-extern decltype(pncclAllGather) ncclAllGather __attribute__((weak, alias("pncclAllGather")));
-extern decltype(pncclAllReduce) ncclAllReduce __attribute__((weak, alias("pncclAllReduce")));
-extern decltype(pncclAlltoAll) ncclAlltoAll __attribute__((weak, alias("pncclAlltoAll")));
-extern decltype(pncclBcast) ncclBcast __attribute__((weak, alias("pncclBcast")));
-extern decltype(pncclBroadcast) ncclBroadcast __attribute__((weak, alias("pncclBroadcast")));
-extern decltype(pncclGather) ncclGather __attribute__((weak, alias("pncclGather")));
-extern decltype(pncclReduce) ncclReduce __attribute__((weak, alias("pncclReduce")));
-extern decltype(pncclReduceScatter) ncclReduceScatter __attribute__((weak, alias("pncclReduceScatter")));
-extern decltype(pncclScatter) ncclScatter __attribute__((weak, alias("pncclScatter")));
-extern decltype(pncclSend) ncclSend __attribute__((weak, alias("pncclSend")));
-extern decltype(pncclRecv) ncclRecv __attribute__((weak, alias("pncclRecv")));
-extern decltype(pncclRedOpCreatePreMulSum) ncclRedOpCreatePreMulSum __attribute__((weak, alias("pncclRedOpCreatePreMulSum")));
-extern decltype(pncclRedOpDestroy) ncclRedOpDestroy __attribute__((weak, alias("pncclRedOpDestroy")));
+// The usual names. Their types are the table's: the compiler refuses an alias of another type.
+extern Signature<&NcclFunctions::all_gather> ncclAllGather __attribute__((weak, alias("pncclAllGather")));
+extern Signature<&NcclFunctions::all_reduce> ncclAllReduce __attribute__((weak, alias("pncclAllReduce")));
+extern Signature<&NcclFunctions::all_to_all> ncclAlltoAll __attribute__((weak, alias("pncclAlltoAll")));
+extern Signature<&NcclFunctions::bcast> ncclBcast __attribute__((weak, alias("pncclBcast")));
+extern Signature<&NcclFunctions::broadcast> ncclBroadcast __attribute__((weak, alias("pncclBroadcast")));
+extern Signature<&NcclFunctions::gather> ncclGather __attribute__((weak, alias("pncclGather")));
+extern Signature<&NcclFunctions::reduce> ncclReduce __attribute__((weak, alias("pncclReduce")));
+extern Signature<&NcclFunctions::reduce_scatter> ncclReduceScatter __attribute__((weak, alias("pncclReduceScatter")));
+extern Signature<&NcclFunctions::scatter> ncclScatter __attribute__((weak, alias("pncclScatter")));
+extern Signature<&NcclFunctions::send> ncclSend __attribute__((weak, alias("pncclSend")));
+extern Signature<&NcclFunctions::recv> ncclRecv __attribute__((weak, alias("pncclRecv")));
+extern Signature<&NcclFunctions::red_op_create_pre_mul_sum> ncclRedOpCreatePreMulSum __attribute__((weak, alias("pncclRedOpCreatePreMulSum")));
+extern Signature<&NcclFunctions::red_op_destroy> ncclRedOpDestroy __attribute__((weak, alias("pncclRedOpDestroy")));
 }  // extern "C"
 #pragma GCC visibility pop

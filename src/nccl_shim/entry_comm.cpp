@@ -168,24 +168,25 @@ NcclResult pncclCommWindowDeregister(NcclComm* comm, NcclWindow* window) {
   });
 }
 
-extern decltype(pncclGetUniqueId) ncclGetUniqueId __attribute__((weak, alias("pncclGetUniqueId")));
-extern decltype(pncclCommInitRank) ncclCommInitRank __attribute__((weak, alias("pncclCommInitRank")));
-extern decltype(pncclCommInitRankConfig) ncclCommInitRankConfig __attribute__((weak, alias("pncclCommInitRankConfig")));
-extern decltype(pncclCommInitRankScalable) ncclCommInitRankScalable __attribute__((weak, alias("pncclCommInitRankScalable")));
-extern decltype(pncclCommInitAll) ncclCommInitAll __attribute__((weak, alias("pncclCommInitAll")));
-extern decltype(pncclCommSplit) ncclCommSplit __attribute__((weak, alias("pncclCommSplit")));
-extern decltype(pncclCommShrink) ncclCommShrink __attribute__((weak, alias("pncclCommShrink")));
-extern decltype(pncclCommFinalize) ncclCommFinalize __attribute__((weak, alias("pncclCommFinalize")));
-extern decltype(pncclCommDestroy) ncclCommDestroy __attribute__((weak, alias("pncclCommDestroy")));
-extern decltype(pncclCommAbort) ncclCommAbort __attribute__((weak, alias("pncclCommAbort")));
-extern decltype(pncclCommRevoke) ncclCommRevoke __attribute__((weak, alias("pncclCommRevoke")));
-extern decltype(pncclCommGetAsyncError) ncclCommGetAsyncError __attribute__((weak, alias("pncclCommGetAsyncError")));
-extern decltype(pncclCommCount) ncclCommCount __attribute__((weak, alias("pncclCommCount")));
-extern decltype(pncclCommCuDevice) ncclCommCuDevice __attribute__((weak, alias("pncclCommCuDevice")));
-extern decltype(pncclCommUserRank) ncclCommUserRank __attribute__((weak, alias("pncclCommUserRank")));
-extern decltype(pncclCommRegister) ncclCommRegister __attribute__((weak, alias("pncclCommRegister")));
-extern decltype(pncclCommDeregister) ncclCommDeregister __attribute__((weak, alias("pncclCommDeregister")));
-extern decltype(pncclCommWindowRegister) ncclCommWindowRegister __attribute__((weak, alias("pncclCommWindowRegister")));
-extern decltype(pncclCommWindowDeregister) ncclCommWindowDeregister __attribute__((weak, alias("pncclCommWindowDeregister")));
+// The usual names. Their types are the table's: the compiler refuses an alias of another type.
+extern Signature<&NcclFunctions::get_unique_id> ncclGetUniqueId __attribute__((weak, alias("pncclGetUniqueId")));
+extern Signature<&NcclFunctions::comm_init_rank> ncclCommInitRank __attribute__((weak, alias("pncclCommInitRank")));
+extern Signature<&NcclFunctions::comm_init_rank_config> ncclCommInitRankConfig __attribute__((weak, alias("pncclCommInitRankConfig")));
+extern Signature<&NcclFunctions::comm_init_rank_scalable> ncclCommInitRankScalable __attribute__((weak, alias("pncclCommInitRankScalable")));
+extern Signature<&NcclFunctions::comm_init_all> ncclCommInitAll __attribute__((weak, alias("pncclCommInitAll")));
+extern Signature<&NcclFunctions::comm_split> ncclCommSplit __attribute__((weak, alias("pncclCommSplit")));
+extern Signature<&NcclFunctions::comm_shrink> ncclCommShrink __attribute__((weak, alias("pncclCommShrink")));
+extern Signature<&NcclFunctions::comm_finalize> ncclCommFinalize __attribute__((weak, alias("pncclCommFinalize")));
+extern Signature<&NcclFunctions::comm_destroy> ncclCommDestroy __attribute__((weak, alias("pncclCommDestroy")));
+extern Signature<&NcclFunctions::comm_abort> ncclCommAbort __attribute__((weak, alias("pncclCommAbort")));
+extern Signature<&NcclFunctions::comm_revoke> ncclCommRevoke __attribute__((weak, alias("pncclCommRevoke")));
+extern Signature<&NcclFunctions::comm_get_async_error> ncclCommGetAsyncError __attribute__((weak, alias("pncclCommGetAsyncError")));
+extern Signature<&NcclFunctions::comm_count> ncclCommCount __attribute__((weak, alias("pncclCommCount")));
+extern Signature<&NcclFunctions::comm_cu_device> ncclCommCuDevice __attribute__((weak, alias("pncclCommCuDevice")));
+extern Signature<&NcclFunctions::comm_user_rank> ncclCommUserRank __attribute__((weak, alias("pncclCommUserRank")));
+extern Signature<&NcclFunctions::comm_register> ncclCommRegister __attribute__((weak, alias("pncclCommRegister")));
+extern Signature<&NcclFunctions::comm_deregister> ncclCommDeregister __attribute__((weak, alias("pncclCommDeregister")));
+extern Signature<&NcclFunctions::comm_window_register> ncclCommWindowRegister __attribute__((weak, alias("pncclCommWindowRegister")));
+extern Signature<&NcclFunctions::comm_window_deregister> ncclCommWindowDeregister __attribute__((weak, alias("pncclCommWindowDeregister")));
 }  // extern "C"
 #pragma GCC visibility pop

@@ -217,25 +217,26 @@ int pncclTeamRankToLsa(NcclComm* comm, NcclTeam team, int rank) {
 // The one that NCCL exports under this name alone.
 void ncclResetDebugInitInternal() { pncclResetDebugInit(); }
 
-extern decltype(pncclGetVersion) ncclGetVersion __attribute__((weak, alias("pncclGetVersion")));
-extern decltype(pncclGetErrorString) ncclGetErrorString __attribute__((weak, alias("pncclGetErrorString")));
-extern decltype(pncclGetLastError) ncclGetLastError __attribute__((weak, alias("pncclGetLastError")));
-extern decltype(pncclResetDebugInit) ncclResetDebugInit __attribute__((weak, alias("pncclResetDebugInit")));
-extern decltype(pncclGroupStart) ncclGroupStart __attribute__((weak, alias("pncclGroupStart")));
-extern decltype(pncclGroupEnd) ncclGroupEnd __attribute__((weak, alias("pncclGroupEnd")));
-extern decltype(pncclGroupSimulateEnd) ncclGroupSimulateEnd __attribute__((weak, alias("pncclGroupSimulateEnd")));
-extern decltype(pncclMemAlloc) ncclMemAlloc __attribute__((weak, alias("pncclMemAlloc")));
-extern decltype(pncclMemFree) ncclMemFree __attribute__((weak, alias("pncclMemFree")));
-extern decltype(pncclDevCommCreate) ncclDevCommCreate __attribute__((weak, alias("pncclDevCommCreate")));
-extern decltype(pncclDevCommDestroy) ncclDevCommDestroy __attribute__((weak, alias("pncclDevCommDestroy")));
-extern decltype(pncclGinBarrierCreateRequirement) ncclGinBarrierCreateRequirement __attribute__((weak, alias("pncclGinBarrierCreateRequirement")));
-extern decltype(pncclLLA2ACalcSlots) ncclLLA2ACalcSlots __attribute__((weak, alias("pncclLLA2ACalcSlots")));
-extern decltype(pncclLLA2ACreateRequirement) ncclLLA2ACreateRequirement __attribute__((weak, alias("pncclLLA2ACreateRequirement")));
-extern decltype(pncclLsaBarrierCreateRequirement) ncclLsaBarrierCreateRequirement __attribute__((weak, alias("pncclLsaBarrierCreateRequirement")));
-extern decltype(pncclTeamWorld) ncclTeamWorld __attribute__((weak, alias("pncclTeamWorld")));
-extern decltype(pncclTeamLsa) ncclTeamLsa __attribute__((weak, alias("pncclTeamLsa")));
-extern decltype(pncclTeamRail) ncclTeamRail __attribute__((weak, alias("pncclTeamRail")));
-extern decltype(pncclTeamRankToWorld) ncclTeamRankToWorld __attribute__((weak, alias("pncclTeamRankToWorld")));
-extern decltype(pncclTeamRankToLsa) ncclTeamRankToLsa __attribute__((weak, alias("pncclTeamRankToLsa")));
+// The usual names. Their types are the table's: the compiler refuses an alias of another type.
+extern Signature<&NcclFunctions::get_version> ncclGetVersion __attribute__((weak, alias("pncclGetVersion")));
+extern Signature<&NcclFunctions::get_error_string> ncclGetErrorString __attribute__((weak, alias("pncclGetErrorString")));
+extern Signature<&NcclFunctions::get_last_error> ncclGetLastError __attribute__((weak, alias("pncclGetLastError")));
+extern Signature<&NcclFunctions::reset_debug_init> ncclResetDebugInit __attribute__((weak, alias("pncclResetDebugInit")));
+extern Signature<&NcclFunctions::group_start> ncclGroupStart __attribute__((weak, alias("pncclGroupStart")));
+extern Signature<&NcclFunctions::group_end> ncclGroupEnd __attribute__((weak, alias("pncclGroupEnd")));
+extern Signature<&NcclFunctions::group_simulate_end> ncclGroupSimulateEnd __attribute__((weak, alias("pncclGroupSimulateEnd")));
+extern Signature<&NcclFunctions::mem_alloc> ncclMemAlloc __attribute__((weak, alias("pncclMemAlloc")));
+extern Signature<&NcclFunctions::mem_free> ncclMemFree __attribute__((weak, alias("pncclMemFree")));
+extern Signature<&NcclFunctions::dev_comm_create> ncclDevCommCreate __attribute__((weak, alias("pncclDevCommCreate")));
+extern Signature<&NcclFunctions::dev_comm_destroy> ncclDevCommDestroy __attribute__((weak, alias("pncclDevCommDestroy")));
+extern Signature<&NcclFunctions::gin_barrier_create_requirement> ncclGinBarrierCreateRequirement __attribute__((weak, alias("pncclGinBarrierCreateRequirement")));
+extern Signature<&NcclFunctions::lla2a_calc_slots> ncclLLA2ACalcSlots __attribute__((weak, alias("pncclLLA2ACalcSlots")));
+extern Signature<&NcclFunctions::lla2a_create_requirement> ncclLLA2ACreateRequirement __attribute__((weak, alias("pncclLLA2ACreateRequirement")));
+extern Signature<&NcclFunctions::lsa_barrier_create_requirement> ncclLsaBarrierCreateRequirement __attribute__((weak, alias("pncclLsaBarrierCreateRequirement")));
+extern Signature<&NcclFunctions::team_world> ncclTeamWorld __attribute__((weak, alias("pncclTeamWorld")));
+extern Signature<&NcclFunctions::team_lsa> ncclTeamLsa __attribute__((weak, alias("pncclTeamLsa")));
+extern Signature<&NcclFunctions::team_rail> ncclTeamRail __attribute__((weak, alias("pncclTeamRail")));
+extern Signature<&NcclFunctions::team_rank_to_world> ncclTeamRankToWorld __attribute__((weak, alias("pncclTeamRankToWorld")));
+extern Signature<&NcclFunctions::team_rank_to_lsa> ncclTeamRankToLsa __attribute__((weak, alias("pncclTeamRankToLsa")));
 }  // extern "C"
 #pragma GCC visibility pop

@@ -1,0 +1,125 @@
+#include <collectives/error.hpp>
+
+#include "base/require.hpp"
+#include "nccl_drop_in.hpp"
+#include "ranks.hpp"
+#include "test.hpp"
+
+using namespace collectives;
+
+namespace {
+
+bool can_be_in_place(Collective collective) { return collective != Collective::all_to_all && collective != Collective::exchange; }
+
+/// Every collective with every type, in turn with every operation, count, root and place.
+std::vector<Trial> trials(int ranks) {
+  std::vector<Trial> all;
+  std::uint64_t seed = 1;
+  for (int collective = 0; collective < collective_count; ++collective)
+    for (int type = 0; type < data_type_count; ++type)
+      for (const std::size_t count : {std::size_t{1}, std::size_t{37}, std::size_t{1500}}) {
+        ++seed;
+        const auto kind = static_cast<Collective>(collective);
+        all.push_back({.type = static_cast<DataType>(type),
+                       .op = static_cast<ReduceOp>(seed % reduce_op_count),
+                       .count = count,
+                       .in_place = can_be_in_place(kind) && seed % 2 == 0,
+                       .seed = seed,
+                       .collective = kind,
+                       .root = static_cast<int>(seed % static_cast<std::uint64_t>(ranks))});
+      }
+  return all;
+}
+
+void expect_right(const DropInTrial& run, const Trial& trial) {
+  require(run.wrong() == 0, [&] { return std::string(name_of(trial.collective)) + " of " + std::to_string(trial.count) + " " + name_of(trial.type) + " is wrong"; });
+}
+
+/// All trials, as an engine's rank drives them.
+void try_all(NcclComm* comm, int rank, int ranks) {
+  for (const Trial& trial : trials(ranks)) {
+    DropInTrial run(trial, rank, ranks);
+    run.start(comm);
+    expect_right(run, trial);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("one thread drives every collective of all ranks in groups through NCCL's functions", "[nccl_shim][host]") {
+  const int ranks = GENERATE(2, 3, 4);
+  DropInRanks made(ranks);
+  std::size_t tried = 0;
+  for (const Trial& trial : trials(ranks)) {
+    std::vector<DropInTrial> runs;
+    runs.reserve(static_cast<std::size_t>(ranks));
+    nccl_ok(drop_in().group_start());
+    for (int rank = 0; rank < ranks; ++rank) runs.emplace_back(trial, rank, ranks).start(made.comms[static_cast<std::size_t>(rank)]);
+    nccl_ok(drop_in().group_end());
+    for (const auto& run : runs) expect_right(run, trial);
+    ++tried;
+  }
+  CHECK(tried == std::size_t{3} * collective_count * data_type_count);
+}
+
+TEST_CASE("ranks that are threads or processes do every collective through NCCL's functions", "[nccl_shim][host][processes]") {
+  const auto kind = GENERATE(RanksAre::threads, RanksAre::processes);
+  const int ranks = GENERATE(2, 3);
+  NcclId id;
+  nccl_ok(drop_in().get_unique_id(&id));
+  const auto outcomes = run_ranks(kind, ranks, [&](int rank) {
+    NcclComm* comm = nullptr;
+    nccl_ok(drop_in().comm_init_rank(&comm, ranks, id, rank));
+    int count = -1, own = -1, device = -1;
+    nccl_ok(drop_in().comm_count(comm, &count));
+    nccl_ok(drop_in().comm_user_rank(comm, &own));
+    nccl_ok(drop_in().comm_cu_device(comm, &device));
+    require(count == ranks && own == rank && device >= 0, "a communicator knows its place");
+    try_all(comm, rank, ranks);
+    nccl_ok(drop_in().comm_finalize(comm));
+    nccl_ok(drop_in().comm_destroy(comm));
+  });
+  for (const auto& outcome : outcomes) CHECK(outcome == "ok");
+}
+
+TEST_CASE("a group holds many calls of many communicators, in the order they were asked for", "[nccl_shim][host]") {
+  DropInRanks made(3);
+  std::vector<Trial> all = trials(3);
+  std::vector<DropInTrial> runs;
+  runs.reserve(3 * all.size());
+  nccl_ok(drop_in().group_start());
+  for (const Trial& trial : all) {
+    if (trial.collective == Collective::exchange) continue;
+    nccl_ok(drop_in().group_start());
+    for (int rank = 0; rank < 3; ++rank) runs.emplace_back(trial, rank, 3).start(made.comms[static_cast<std::size_t>(rank)]);
+    nccl_ok(drop_in().group_end());
+  }
+  nccl_ok(drop_in().group_end());
+  for (const auto& run : runs) CHECK(run.wrong() == 0);
+}
+
+TEST_CASE("a call without elements is none, on some ranks or on all", "[nccl_shim][host]") {
+  DropInRanks made(2);
+  nccl_ok(drop_in().all_reduce(nullptr, nullptr, 0, 7, 0, made.comms[0], nullptr));
+  nccl_ok(drop_in().send(nullptr, 0, 7, 1, made.comms[0], nullptr));
+  nccl_ok(drop_in().recv(nullptr, 0, 7, 0, made.comms[1], nullptr));
+  const Trial trial{.count = 5, .seed = 3};
+  std::vector<DropInTrial> runs;
+  runs.reserve(2);
+  nccl_ok(drop_in().group_start());
+  for (int rank = 0; rank < 2; ++rank) runs.emplace_back(trial, rank, 2).start(made.comms[static_cast<std::size_t>(rank)]);
+  nccl_ok(drop_in().group_end());
+  for (const auto& run : runs) CHECK(run.wrong() == 0);
+}
+
+TEST_CASE("a group can be priced instead of run", "[nccl_shim][host]") {
+  DropInRanks made(2);
+  std::vector<float> in(1000, 1), out(1000, -1);
+  NcclSimInfo info{sizeof(NcclSimInfo), nccl_sim_info_magic, nccl_version, -1.0F};
+  nccl_ok(drop_in().group_start());
+  for (NcclComm* comm : made.comms) nccl_ok(drop_in().all_reduce(in.data(), out.data(), in.size(), 7, 0, comm, nullptr));
+  nccl_ok(drop_in().group_simulate_end(&info));
+  CHECK(info.estimated_time > 0);
+  CHECK(out == std::vector<float>(1000, -1));
+  CHECK(drop_in().group_end() == nccl_invalid_usage);
+}
