@@ -237,3 +237,80 @@ TEST_CASE("processes that outlive a peer shrink and go on", "[nccl_shim][host][p
   CHECK(outcomes[0] == "ok");
   CHECK(outcomes[2] == "ok");
 }
+
+TEST_CASE("a split gives every color its own communicator, ordered by key, and the parent lives on", "[nccl_shim][host]") {
+  const bool blocking = GENERATE(true, false);
+  CAPTURE(blocking);
+  NcclConfig config = nccl_defaults();
+  config.blocking = blocking ? 1 : 0;
+  DropInRanks parents(grouped(5, &config));
+  for (NcclComm* comm : parents.comms) REQUIRE(settled(comm) == nccl_success);
+  // Ranks 0, 2 and 4 in reverse; 1 alone; 3 nowhere.
+  const int colors[] = {0, 7, 0, nccl_no_color, 0};
+  std::vector<NcclComm*> children(5, reinterpret_cast<NcclComm*>(1));
+  nccl_ok(drop_in().group_start());
+  for (std::size_t rank = 0; rank < 5; ++rank)
+    CHECK(drop_in().comm_split(parents.comms[rank], colors[rank], -static_cast<int>(rank), &children[rank], nullptr) == (blocking ? nccl_success : nccl_in_progress));
+  CHECK(drop_in().group_end() == (blocking ? nccl_success : nccl_in_progress));
+  for (NcclComm* comm : parents.comms) CHECK(settled(comm) == nccl_success);
+  CHECK(children[3] == nullptr);
+  for (const std::size_t rank : {0u, 1u, 2u, 4u}) REQUIRE(settled(children[rank]) == nccl_success);
+  CHECK(wrong_sums({children[4], children[2], children[0]}, 1) == 0);
+  CHECK(wrong_sums({children[1]}, 2) == 0);
+  int own = -1;
+  nccl_ok(drop_in().comm_user_rank(children[4], &own));
+  CHECK(own == 0);
+  CHECK(wrong_sums(parents.comms, 3) == 0);
+
+  // A child has children, and outlives its parent.
+  std::vector<NcclComm*> grandchildren(2);
+  nccl_ok(drop_in().group_start());
+  for (const std::size_t rank : {0u, 2u, 4u}) {
+    NcclComm* none = nullptr;
+    (void)drop_in().comm_split(children[rank], rank == 2 ? nccl_no_color : 1, 0, rank == 2 ? &none : &grandchildren[rank / 4], nullptr);
+  }
+  (void)drop_in().group_end();
+  for (NcclComm* comm : grandchildren) REQUIRE(settled(comm) == nccl_success);
+  for (const std::size_t rank : {0u, 1u, 2u, 4u}) {
+    CHECK(settled(children[rank]) == nccl_success);
+    nccl_ok(drop_in().comm_destroy(children[rank]));
+  }
+  DropInRanks last({grandchildren[1], grandchildren[0]});
+  CHECK(wrong_sums(last.comms, 4) == 0);
+  NcclComm* none = nullptr;
+  CHECK(drop_in().comm_split(parents.comms[0], -2, 0, &none, nullptr) == nccl_invalid_argument);
+  CHECK(drop_in().comm_split(parents.comms[0], 0, 0, nullptr, nullptr) == nccl_invalid_argument);
+}
+
+TEST_CASE("processes split and go on apart", "[nccl_shim][host][processes]") {
+  NcclId id;
+  nccl_ok(drop_in().get_unique_id(&id));
+  const auto outcomes = run_ranks(RanksAre::processes, 4, [&](int rank) {
+    NcclComm *comm = nullptr, *child = nullptr;
+    nccl_ok(drop_in().comm_init_rank(&comm, 4, id, rank));
+    nccl_ok(drop_in().comm_split(comm, rank % 2, rank, &child, nullptr));
+    float value = static_cast<float>(1 << rank);
+    nccl_ok(drop_in().all_reduce(&value, &value, 1, 7, 0, child, nullptr));
+    require(value == (rank % 2 == 0 ? 5.0F : 10.0F), "the sum of those with this color");
+    nccl_ok(drop_in().comm_destroy(child));
+    nccl_ok(drop_in().comm_destroy(comm));
+  });
+  for (const auto& outcome : outcomes) CHECK(outcome == "ok");
+}
+
+TEST_CASE("a communicator of one rank does everything with itself", "[nccl_shim][host]") {
+  NcclId id;
+  nccl_ok(drop_in().get_unique_id(&id));
+  NcclComm *comm = nullptr, *child = nullptr;
+  nccl_ok(drop_in().comm_init_rank(&comm, 1, id, 0));
+  nccl_ok(drop_in().comm_split(comm, 0, 0, &child, nullptr));
+  DropInRanks one({comm}), part({child}), all(1);
+  for (int collective = 0; collective < collective_count; ++collective) {
+    const Trial trial{.count = 77, .seed = 5, .collective = static_cast<Collective>(collective)};
+    for (NcclComm* each : {comm, child, all.comms[0]}) {
+      DropInTrial run(trial, 0, 1);
+      run.start(each);
+      CHECK(run.wrong() == 0);
+    }
+  }
+}

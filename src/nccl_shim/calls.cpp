@@ -9,7 +9,6 @@
 #include "base/require.hpp"
 #include "nccl_shim/abi.hpp"
 #include "nccl_shim/counts.hpp"
-#include "nccl_shim/upcoming.hpp"
 
 namespace collectives {
 namespace {
@@ -91,9 +90,9 @@ void ask_all_reduce(const DropInRankPointer& rank, const DropInRequest& request)
   check_pointer(request.out, checked, "recvbuff");
   const ConstBuffer in{request.in, checked.count, checked.type};
   const Buffer out{request.out, checked.count, checked.type};
-  ask(rank, {.count = checked.count, .type = checked.type, .op = reduction.op()}, checked.count, request.stream, [in, out, reduction, stream = request.stream](Communicator& to) {
+  ask(rank, {.count = checked.count, .type = checked.type, .op = reduction.op(), .scaled = !reduction.plain}, checked.count, request.stream, [in, out, reduction, stream = request.stream](Communicator& to) {
     if (reduction.plain) return to.all_reduce(in, out, *reduction.plain, stream);
-    scaled_all_reduce(to, in, out, reduction.scaled(), stream);
+    to.all_reduce(in, out, reduction.scaled(), stream);
   });
 }
 
@@ -142,10 +141,10 @@ void ask_reduce(const DropInRankPointer& rank, const DropInRequest& request) {
   if (rank->rank() == request.root) check_pointer(request.out, checked, "recvbuff");
   const ConstBuffer in{request.in, checked.count, checked.type};
   const Buffer out{request.out, checked.count, checked.type};
-  ask(rank, {Collective::reduce, checked.count, checked.type, reduction.op(), request.root}, checked.count, request.stream,
+  ask(rank, {.collective = Collective::reduce, .count = checked.count, .type = checked.type, .op = reduction.op(), .root = request.root, .scaled = !reduction.plain}, checked.count, request.stream,
       [in, out, reduction, root = request.root, stream = request.stream](Communicator& to) {
         if (reduction.plain) return to.reduce(in, out, *reduction.plain, root, stream);
-        scaled_reduce(to, in, out, reduction.scaled(), root, stream);
+        to.reduce(in, out, reduction.scaled(), root, stream);
       });
 }
 
@@ -157,10 +156,10 @@ void ask_reduce_scatter(const DropInRankPointer& rank, const DropInRequest& requ
   check_pointer(request.out, checked, "recvbuff");
   const ConstBuffer in{request.in, checked.all, checked.type};
   const Buffer out{request.out, checked.count, checked.type};
-  ask(rank, {Collective::reduce_scatter, checked.count, checked.type, reduction.op()}, checked.all, request.stream,
+  ask(rank, {.collective = Collective::reduce_scatter, .count = checked.count, .type = checked.type, .op = reduction.op(), .scaled = !reduction.plain}, checked.all, request.stream,
       [in, out, reduction, stream = request.stream](Communicator& to) {
         if (reduction.plain) return to.reduce_scatter(in, out, *reduction.plain, stream);
-        scaled_reduce_scatter(to, in, out, reduction.scaled(), stream);
+        to.reduce_scatter(in, out, reduction.scaled(), stream);
       });
 }
 

@@ -17,7 +17,6 @@
 #include "nccl_shim/notice.hpp"
 #include "nccl_shim/place.hpp"
 #include "nccl_shim/real.hpp"
-#include "nccl_shim/upcoming.hpp"
 
 namespace collectives {
 namespace {
@@ -142,7 +141,7 @@ void split_now(DropInRank& parent, DropInRank* child, int color, int key, const 
     if (child != nullptr) adopt(*child, parent.real(), comm, identity);
     return;
   }
-  auto made = split(parent.native(), color, key, options_for(config));
+  auto made = parent.native().split(color, key, options_for(config));
   ensure(made.has_value() == (child != nullptr), "who has a color has a communicator");
   if (!child) return;
   child->place(made->rank(), made->size(), identity);
