@@ -1,4 +1,7 @@
 install(TARGETS collectives EXPORT collectives-targets FILE_SET HEADERS)
+if(COLLECTIVES_NCCL)
+  install(TARGETS collectives_nccl LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/collectives/nccl NAMELINK_SKIP)
+endif()
 if(COLLECTIVES_CLI)
   # Finds the library beside it wherever the two are carried.
   file(RELATIVE_PATH from_bin_to_lib ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})

@@ -31,6 +31,8 @@ TEST_CASE("a bad value is an error that names the variable and what is allowed",
       {"COLLECTIVES_P2P", "0-1,", "pairs of different ranks"},
       {"COLLECTIVES_TIMEOUT_MS", "0", "milliseconds"},
       {"COLLECTIVES_TIMEOUT_MS", "99999999999999999999", "milliseconds"},
+      {"COLLECTIVES_DISABLE", "yes", "0 or 1"},
+      {"COLLECTIVES_SUMMARY", "2", "0 or 1"},
   }));
   CAPTURE(name, value);
   const Variable variable(name, value);
@@ -62,4 +64,16 @@ TEST_CASE("cached files go where the user keeps such, or nowhere", "[base][env]"
   CHECK(cache_directory() == "/home/someone/.cache/collectives");
   const Variable homeless("HOME", "");
   CHECK_FALSE(cache_directory());
+}
+
+TEST_CASE("what a launcher says of its ranks is read, and nonsense is nothing", "[base][env]") {
+  CHECK(read_launch().processes == 0);
+  const Variable all("WORLD_SIZE", "16");
+  CHECK(read_launch().processes == 0);
+  {
+    const Variable here("LOCAL_WORLD_SIZE", "8");
+    CHECK((read_launch().processes == 16 && read_launch().on_this_host == 8));
+  }
+  const Variable here("LOCAL_WORLD_SIZE", "eight");
+  CHECK(read_launch().processes == 0);
 }

@@ -30,6 +30,7 @@ struct Subcommand {
 Exit run_advise(const Words& words, std::ostream& out);
 Exit run_doctor(const Words& words, std::ostream& out);
 Exit run_plan(const Words& words, std::ostream& out);
+Exit run_run(const Words& words, std::ostream& out);
 Exit run_topo(const Words& words, std::ostream& out);
 
 /// Parses the words into what `app` was told to fill. False if they asked for help, which is then printed. Throws

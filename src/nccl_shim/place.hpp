@@ -12,8 +12,6 @@ namespace collectives {
 int current_device();
 /// Makes `device` current for the calling thread.
 void use_device(int device);
-/// Devices that there are; 0 on the host.
-int count_devices();
 
 /// Memory that a rank on the current device can work on. 0 bytes give null.
 void* allocate_place(std::size_t bytes);

@@ -36,7 +36,6 @@ void use_device(int device) {
   if (has_gpu()) cuda_check(cudaSetDevice(device));
 }
 
-int count_devices() { return has_gpu() ? cuda_device_count() : 0; }
 
 void* allocate_place(std::size_t bytes) {
   if (bytes == 0) return nullptr;

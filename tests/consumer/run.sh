@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh install BUILD PREFIX | cpp PREFIX WORK | c PREFIX WORK | python PREFIX | cli PREFIX: the installed library as a stranger uses it.
+# run.sh install BUILD PREFIX | cpp PREFIX WORK | c PREFIX WORK | python PREFIX | nccl PREFIX | run PREFIX | cli PREFIX: the installed library as a stranger uses it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -31,6 +31,30 @@ case $1 in
   python)
     python3 -c 'import ctypes' 2>/dev/null || { echo "skipped: no python3 with ctypes"; exit 77; }
     python3 "$here/python/all_reduce.py" "$(library_folder "$2")/libcollectives.so"
+    ;;
+  nccl)
+    python3 -c 'import ctypes' 2>/dev/null || { echo "skipped: no python3 with ctypes"; exit 77; }
+    library=$(find "$2" -name libnccl.so.2 -print -quit)
+    # Opened by its name, then in front of a program that names none.
+    CUDA_VISIBLE_DEVICES='' python3 "$here/python/nccl.py" "$library"
+    CUDA_VISIBLE_DEVICES='' LD_PRELOAD="$library" python3 "$here/python/nccl.py"
+    ;;
+  run)
+    python3 -c 'import ctypes' 2>/dev/null || { echo "skipped: no python3 with ctypes"; exit 77; }
+    summary=$(CUDA_VISIBLE_DEVICES='' "$2/bin/collectives" run -- python3 "$here/python/nccl.py" 2>&1)
+    echo "$summary"
+    # Two processes: 4004 bytes each in two calls, and a kilobyte of floats sent each way.
+    [ "$(grep -cE 'all_reduce +2 calls +4004 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's all-reduces"; exit 1; }
+    [ "$(grep -cE 'exchange +1 calls +4000 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's exchange"; exit 1; }
+    [ -z "$("$2/bin/collectives" run --quiet -- sh -c 'exit 0' 2>&1)" ] || { echo "expected silence"; exit 1; }
+    preloaded=$(LD_PRELOAD=libm.so.6 "$2/bin/collectives" run -- printenv LD_PRELOAD)
+    case $preloaded in */libnccl.so.2:libm.so.6) ;; *) echo "expected ours before what was preloaded: $preloaded"; exit 1 ;; esac
+    status=0
+    "$2/bin/collectives" run -- sh -c 'exit 37' || status=$?
+    [ $status = 37 ] || { echo "expected the command's own exit status, found $status"; exit 1; }
+    status=0
+    "$2/bin/collectives" run --mode warp -- true 2>/dev/null || status=$?
+    [ $status = 5 ] || { echo "expected a wrong mode to be refused, found $status"; exit 1; }
     ;;
   cli)
     # By its own path to the library, from wherever it is called.
