@@ -123,3 +123,47 @@ TEST_CASE("a group can be priced instead of run", "[nccl_shim][host]") {
   CHECK(out == std::vector<float>(1000, -1));
   CHECK(drop_in().group_end() == nccl_invalid_usage);
 }
+
+TEST_CASE("a group's messages between two ranks arrive in the order they were sent, and only those who have some take part", "[nccl_shim][host]") {
+  DropInRanks made(3);
+  std::vector<int> first(10), second(700), got_first(10), got_second(700);
+  std::iota(first.begin(), first.end(), 1);
+  std::iota(second.begin(), second.end(), 1000);
+  constexpr int int32 = 2;
+  for (int round = 0; round < 3; ++round) {
+    nccl_ok(drop_in().group_start());
+    nccl_ok(drop_in().send(first.data(), first.size(), int32, 2, made.comms[0], nullptr));
+    nccl_ok(drop_in().recv(got_first.data(), got_first.size(), int32, 0, made.comms[2], nullptr));
+    nccl_ok(drop_in().send(second.data(), second.size(), int32, 2, made.comms[0], nullptr));
+    nccl_ok(drop_in().recv(got_second.data(), got_second.size(), int32, 0, made.comms[2], nullptr));
+    nccl_ok(drop_in().group_end());
+    CHECK(got_first == first);
+    CHECK(got_second == second);
+    first[0] = round;
+    second[0] = round;
+    std::vector<DropInTrial> runs;
+    runs.reserve(3);
+    const Trial trial{.count = 60, .seed = static_cast<std::uint64_t>(round)};
+    nccl_ok(drop_in().group_start());
+    for (int rank = 0; rank < 3; ++rank) runs.emplace_back(trial, rank, 3).start(made.comms[static_cast<std::size_t>(rank)]);
+    nccl_ok(drop_in().group_end());
+    for (const auto& run : runs) CHECK(run.wrong() == 0);
+  }
+}
+
+TEST_CASE("sends and receives outside groups meet between two threads", "[nccl_shim][host]") {
+  NcclId id;
+  nccl_ok(drop_in().get_unique_id(&id));
+  const auto outcomes = run_ranks(RanksAre::threads, 3, [&](int rank) {
+    NcclComm* comm = nullptr;
+    nccl_ok(drop_in().comm_init_rank(&comm, 3, id, rank));
+    double value = rank;
+    // A pipeline: each rank hands on what it was given.
+    if (rank > 0) nccl_ok(drop_in().recv(&value, 1, 8, rank - 1, comm, nullptr));
+    value += 10;
+    if (rank < 2) nccl_ok(drop_in().send(&value, 1, 8, rank + 1, comm, nullptr));
+    require(value == 10 * (rank + 1), "every rank before has added its ten");
+    nccl_ok(drop_in().comm_destroy(comm));
+  });
+  for (const auto& outcome : outcomes) CHECK(outcome == "ok");
+}

@@ -103,6 +103,9 @@ TEST_CASE("more ranks than libcollectives serves are NCCL's, with all that is ma
   for (const auto& outcome : outcomes) CHECK(outcome == "ok");
   DropInRanks made(17);
   CHECK(reduced(made.comms[16]) == 1001);
+  float value = 1;
+  CHECK(drop_in().all_reduce(&value, &value, 1, 8, 0, made.comms[16], nullptr) == nccl_invalid_argument);
+  CHECK_THAT(nccl_words(), ContainsSubstring("nothing yet"));  // what the stand-in has to say in this thread
 }
 
 TEST_CASE("ranks of one host stay with libcollectives where NCCL is at hand", "[.nccl_fallback]") {

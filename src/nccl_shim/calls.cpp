@@ -55,7 +55,7 @@ void check_peer(const DropInRank& rank, int peer, const char* what) {
 template <typename Issue>
 void ask(const DropInRankPointer& rank, const PlanRequest& request, std::size_t elements, Stream stream, Issue issue) {
   if (request.count == 0) return;
-  DropInCounts::of_this_process().add(request.collective, elements * size_of(request.type));
+  if (auto* counts = DropInCounts::if_wanted()) counts->add(request.collective, elements * size_of(request.type), name_of(rank->native().plan_for(request).choice.algorithm));
   auto& group = DropInGroup::of_this_thread();
   if (group.is_open()) return group.add({rank, request, stream, issue});
   issue(rank->native());
@@ -181,7 +181,7 @@ void ask_send(const DropInRankPointer& rank, const DropInRequest& request) {
   check_peer(*rank, request.root, "peer");
   check_pointer(request.in, checked, "sendbuff");
   if (checked.count == 0) return;
-  DropInCounts::of_this_process().add(Collective::exchange, checked.count * size_of(checked.type));
+  if (auto* counts = DropInCounts::if_wanted()) counts->add(Collective::exchange, checked.count * size_of(checked.type), "sends");
   DropInGroup::of_this_thread().add(rank, Send{{request.in, checked.count, checked.type}, request.root}, request.stream);
 }
 

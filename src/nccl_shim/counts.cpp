@@ -11,7 +11,8 @@ namespace collectives {
 namespace {
 
 void print_counts() {
-  const std::string text = DropInCounts::of_this_process().text();
+  auto* counts = DropInCounts::if_wanted();
+  const std::string text = counts != nullptr ? counts->text() : "";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
 }
 
@@ -23,32 +24,52 @@ bool summary_wanted() {
   }
 }
 
+int size_class(std::size_t bytes) {
+  int exponent = 2;
+  while (exponent < 62 && bytes > std::size_t{1} << exponent) exponent += 2;
+  return exponent;
+}
+
+/// 4K for 12.
+std::string size_text(int exponent) {
+  constexpr const char* units[] = {"", "K", "M", "G", "T", "P", "E"};
+  return fmt::format("{}{}", 1u << exponent % 10, units[exponent / 10]);
+}
+
 }  // namespace
 
-DropInCounts& DropInCounts::of_this_process() {
+DropInCounts* DropInCounts::if_wanted() {
   // Never destroyed: the end of the process still reads it.
-  static DropInCounts* all = [] {
-    auto* made = new DropInCounts;
-    if (summary_wanted()) std::atexit(print_counts);
-    return made;
-  }();
-  return *all;
+  static DropInCounts* all = summary_wanted() && std::atexit(print_counts) == 0 ? new DropInCounts : nullptr;
+  return all;
 }
 
-void DropInCounts::add(Collective collective, std::size_t bytes) {
-  Count& count = counts_[static_cast<std::size_t>(collective)];
-  count.calls.fetch_add(1, std::memory_order_relaxed);
-  count.bytes.fetch_add(bytes, std::memory_order_relaxed);
+void DropInCounts::add(Collective collective, std::size_t bytes, const char* algorithm) {
+  const std::lock_guard lock(mutex_);
+  Count& count = counts_[{collective, size_class(bytes), algorithm}];
+  ++count.calls;
+  count.bytes += bytes;
 }
 
-void DropInCounts::add_fallback() { fallbacks_.fetch_add(1, std::memory_order_relaxed); }
+void DropInCounts::add_fallback(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  ++fallbacks_[reason];
+}
 
-std::string DropInCounts::text() const {
+std::string DropInCounts::text() {
+  const std::lock_guard lock(mutex_);
+  std::map<Collective, std::pair<Count, std::string>> each;
+  for (const auto& [key, count] : counts_) {
+    const auto& [collective, exponent, algorithm] = key;
+    auto& [total, lines] = each[collective];
+    total.calls += count.calls;
+    total.bytes += count.bytes;
+    lines += fmt::format("collectives: {}:   up to {:<5} {:>8} calls, {}\n", ::getpid(), size_text(exponent), count.calls, algorithm);
+  }
   std::string text;
-  for (std::size_t i = 0; i < counts_.size(); ++i)
-    if (const auto calls = counts_[i].calls.load(); calls != 0)
-      text += fmt::format("collectives: {}: {:<14} {:>10} calls {:>14} bytes\n", ::getpid(), name_of(static_cast<Collective>(i)), calls, counts_[i].bytes.load());
-  if (const auto fallbacks = fallbacks_.load(); fallbacks != 0) text += fmt::format("collectives: {}: {} communicators were left to NCCL\n", ::getpid(), fallbacks);
+  for (const auto& [collective, all] : each)
+    text += fmt::format("collectives: {}: {:<14} {:>8} calls {:>14} bytes\n{}", ::getpid(), name_of(collective), all.first.calls, all.first.bytes, all.second);
+  for (const auto& [reason, count] : fallbacks_) text += fmt::format("collectives: {}: {} communicators were left to NCCL: {}\n", ::getpid(), count, reason);
   return text;
 }
 

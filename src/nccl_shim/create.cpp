@@ -66,24 +66,28 @@ void find_real_id(RealId& found, const NcclFunctions& real, const DropInId& id, 
   std::memcpy(&found.id, bytes.data(), sizeof found.id);
 }
 
-void connect_real(DropInRank& rank, const DropInId& id, const std::string& reason) {
-  log(rank.rank() == 0 ? LogLevel::warn : LogLevel::info, "NCCL serves a communicator of {} ranks: {}", rank.size(), reason);
-  const NcclFunctions* real = nullptr;
+void connect_real(DropInRank& rank, const DropInId& id) {
+  const NcclFunctions& real = real_nccl();
+  RealId found;
+  find_real_id(found, real, id, rank.identity(), rank.rank());
+  NcclComm* comm = nullptr;
+  NcclConfig place;
+  if (NcclConfig* config = rank.config().for_real(place); config != nullptr && real.comm_init_rank_config != nullptr)
+    real_check(real, real.comm_init_rank_config(&comm, rank.size(), found.id, rank.rank(), config));
+  else
+    real_check(real, real.comm_init_rank(&comm, rank.size(), found.id, rank.rank()));
+  rank.take(real, comm);
+}
+
+/// Leaves a communicator to the real library, and says why.
+void leave_to_real(DropInRank& rank, const DropInId& id, const std::string& reason) {
   try {
-    real = &real_nccl();
+    connect_real(rank, id);
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("libcollectives does not serve this communicator: {}; {}", reason, error.what()));
   }
-  RealId found;
-  find_real_id(found, *real, id, rank.identity(), rank.rank());
-  NcclComm* comm = nullptr;
-  NcclConfig place;
-  if (NcclConfig* config = rank.config().for_real(place); config != nullptr && real->comm_init_rank_config != nullptr)
-    real_check(*real, real->comm_init_rank_config(&comm, rank.size(), found.id, rank.rank(), config));
-  else
-    real_check(*real, real->comm_init_rank(&comm, rank.size(), found.id, rank.rank()));
-  rank.take(*real, comm);
-  DropInCounts::of_this_process().add_fallback();
+  if (auto* counts = DropInCounts::if_wanted()) counts->add_fallback(reason);
+  log(rank.rank() == 0 ? LogLevel::warn : LogLevel::info, "NCCL serves a communicator of {} ranks: {}", rank.size(), reason);
 }
 
 /// Is this a failure after which NCCL is worth a try?
@@ -98,14 +102,14 @@ bool may_be_elsewhere(const Error& error, const DropInId& id) {
 }
 
 void connect(DropInRank& rank, const DropInId& id) {
-  if (const std::string reason = why_not_here(rank.size(), id); !reason.empty()) return connect_real(rank, id, reason);
+  if (const std::string reason = why_not_here(rank.size(), id); !reason.empty()) return leave_to_real(rank, id, reason);
   Options options = options_for(rank.config());
   if (id.real) options.timeout_ms = std::min(patience_ms, read_environment().timeout_ms);
   try {
     rank.take(Communicator::create(id.meeting, rank.rank(), rank.size(), options));
   } catch (const Error& error) {
     if (!may_be_elsewhere(error, id)) throw;
-    connect_real(rank, id, error.what());
+    leave_to_real(rank, id, error.what());
   }
 }
 
@@ -214,7 +218,9 @@ NcclResult create_all_ranks(NcclComm** comms, int count, const int* devices) {
   for (int i = 0; i < count; ++i) made.push_back(std::make_shared<DropInRank>(i, count, places[static_cast<std::size_t>(i)], DropInConfig{}, identity));
   if (count > max_ranks) {
     const NcclFunctions& real = real_nccl();
-    log(LogLevel::warn, "NCCL serves a communicator of {} ranks: they are more than {}", count, max_ranks);
+    const std::string reason = fmt::format("{} ranks are more than {}", count, max_ranks);
+    log(LogLevel::warn, "NCCL serves a communicator of {} ranks: {}", count, reason);
+    if (auto* counts = DropInCounts::if_wanted()) counts->add_fallback(reason);
     std::vector<NcclComm*> theirs(static_cast<std::size_t>(count));
     real_check(real, required(real.comm_init_all, "ncclCommInitAll")(theirs.data(), count, devices));
     for (std::size_t i = 0; i < theirs.size(); ++i) made[i]->take(real, theirs[i]);
@@ -245,6 +251,7 @@ NcclResult split_rank(const std::shared_ptr<DropInRank>& parent, int color, int 
 NcclResult shrink_rank(const std::shared_ptr<DropInRank>& parent, const int* excluded, int excluded_count, NcclComm** made, const NcclConfig* config, int flags) {
   NcclComm*& handle = handle_place(made);
   require(flags == nccl_shrink_default || flags == nccl_shrink_abort, [&] { return fmt::format("shrink flags {}: expected 0 or 1", flags); });
+  parent->expect_made();
   const std::vector<int> ranks = survivors(*parent, excluded, excluded_count);
   const DropInConfig known = read_config(config, parent->config());
   if (flags == nccl_shrink_abort)

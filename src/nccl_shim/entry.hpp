@@ -39,8 +39,11 @@ NcclResult serve_rank(const char* function, NcclComm* comm, Real&& real, Own&& o
   return nccl_guard(function, [&]() -> NcclResult {
     if (const NcclFunctions* all = forwarding()) return real(*all, comm);
     const std::shared_ptr<DropInRank> rank = rank_of(comm);
-    if (NcclComm* theirs = rank->real_comm()) return real(rank->real(), theirs);
-    return own(rank);
+    NcclComm* theirs = rank->real_comm();
+    if (theirs == nullptr) return own(rank);
+    const NcclResult result = real(rank->real(), theirs);
+    if (result != nccl_success && result != nccl_in_progress) (void)remember_nccl_error(result, function, rank->real().get_last_error(theirs));
+    return result;
   });
 }
 

@@ -14,11 +14,29 @@
 namespace collectives {
 namespace {
 
+/// A device current for a scope: the caller's stays what it was.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) : before_(current_device()) { use_device(device); }
+  ~CurrentDevice() {
+    try {
+      use_device(before_);
+    } catch (...) {
+      // It was current before: what keeps it from being so again will say so itself.
+    }
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_;
+};
+
 /// Runs one creation to its end and settles who waits for it. The error, if it failed.
 std::optional<Error> run(DropInCreation& creation) {
   std::optional<Error> failure;
   try {
-    use_device(creation.device);
+    const CurrentDevice device(creation.device);
     creation.make();
   } catch (const Error& error) {
     failure = error;

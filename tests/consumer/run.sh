@@ -46,6 +46,7 @@ case $1 in
     # Two processes: 4004 bytes each in two calls, and a kilobyte of floats sent each way.
     [ "$(grep -cE 'all_reduce +2 calls +4004 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's all-reduces"; exit 1; }
     [ "$(grep -cE 'exchange +1 calls +4000 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's exchange"; exit 1; }
+    [ "$(grep -cE 'up to 4K +1 calls, [a-z_]+' <<<"$summary")" -ge 2 ] || { echo "expected a line for each size"; exit 1; }
     [ -z "$("$2/bin/collectives" run --quiet -- sh -c 'exit 0' 2>&1)" ] || { echo "expected silence"; exit 1; }
     preloaded=$(LD_PRELOAD=libm.so.6 "$2/bin/collectives" run -- printenv LD_PRELOAD)
     case $preloaded in */libnccl.so.2:libm.so.6) ;; *) echo "expected ours before what was preloaded: $preloaded"; exit 1 ;; esac
