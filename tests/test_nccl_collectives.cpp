@@ -167,3 +167,29 @@ TEST_CASE("sends and receives outside groups meet between two threads", "[nccl_s
   });
   for (const auto& outcome : outcomes) CHECK(outcome == "ok");
 }
+
+TEST_CASE("a group takes more messages than the library moves at once", "[nccl_shim][host]") {
+  constexpr int int32 = 2, messages = 130;
+  DropInRanks made(3);
+  // Rank 0 has all of them, to and from both others, in an order of its own; rank 1 sends itself some as well.
+  std::vector<std::vector<int>> from(3), to(3);
+  for (int peer = 0; peer < 3; ++peer) {
+    from[static_cast<std::size_t>(peer)].assign(messages * 3, -1);
+    for (int i = 0; i < messages * 3; ++i) to[static_cast<std::size_t>(peer)].push_back(peer * 10'000 + i);
+  }
+  std::vector<int> got(messages, -1);
+  nccl_ok(drop_in().group_start());
+  for (int i = 0; i < messages; ++i) {
+    const auto at = static_cast<std::ptrdiff_t>(3 * i);
+    for (int peer = 1; peer < 3; ++peer) {
+      nccl_ok(drop_in().send(to[static_cast<std::size_t>(peer)].data() + at, 3, int32, peer, made.comms[0], nullptr));
+      nccl_ok(drop_in().recv(from[static_cast<std::size_t>(peer)].data() + at, 3, int32, 0, made.comms[static_cast<std::size_t>(peer)], nullptr));
+    }
+    nccl_ok(drop_in().send(&to[1][static_cast<std::size_t>(i)], 1, int32, 1, made.comms[1], nullptr));
+    nccl_ok(drop_in().recv(&got[static_cast<std::size_t>(i)], 1, int32, 1, made.comms[1], nullptr));
+  }
+  nccl_ok(drop_in().group_end());
+  CHECK(from[1] == to[1]);
+  CHECK(from[2] == to[2]);
+  CHECK(std::equal(got.begin(), got.end(), to[1].begin()));
+}

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <thread>
 
@@ -48,6 +49,34 @@ std::optional<Error> run(DropInCreation& creation) {
   if (creation.made) creation.made->settle(failure);
   if (creation.parent) creation.parent->settle({});
   return failure;
+}
+
+/// The library moves this many messages at once. Three with every peer, there and back, are no more.
+constexpr std::size_t most_messages = 96, rounds_at_once = most_messages / (2 * max_ranks);
+
+/// Those messages whose turn with their peer is one of `rounds_at_once` from `first`.
+template <typename Message>
+std::vector<Message> messages_in_turn(const std::vector<Message>& messages, int Message::*peer, std::size_t first) {
+  std::array<std::size_t, max_ranks> turn{};
+  std::vector<Message> chosen;
+  for (const Message& message : messages) {
+    const std::size_t own = turn[static_cast<std::size_t>(message.*peer)]++;
+    if (own >= first && own < first + rounds_at_once) chosen.push_back(message);
+  }
+  return chosen;
+}
+
+/// More messages than go at once go by their turn with their peer, in which sender and receiver agree: whoever waits in a later turn
+/// waits for nobody who waits in an earlier one.
+void exchange_in_turns(Communicator& communicator, const std::vector<Send>& sends, const std::vector<Receive>& receives, Stream stream) {
+  if (sends.size() + receives.size() <= most_messages) return communicator.exchange(sends, receives, stream);
+  std::size_t done = 0;
+  for (std::size_t first = 0; done < sends.size() + receives.size(); first += rounds_at_once) {
+    const auto out = messages_in_turn(sends, &Send::to, first);
+    const auto in = messages_in_turn(receives, &Receive::from, first);
+    communicator.exchange(out, in, stream);
+    done += out.size() + in.size();
+  }
 }
 
 /// A blocking one that failed leaves no communicator.
@@ -148,7 +177,7 @@ void DropInGroup::issue(const Messages& messages) {
   const std::vector<Stream> others(messages.streams.begin() + 1, messages.streams.end());
   Communicator& communicator = messages.rank->native();
   join_streams(communicator.device(), stream, others);
-  communicator.exchange(messages.sends, messages.receives, stream);
+  exchange_in_turns(communicator, messages.sends, messages.receives, stream);
   fork_streams(communicator.device(), stream, others);
   if (!of_this_thread().is_open()) await_on_host(*messages.rank, stream);
 }

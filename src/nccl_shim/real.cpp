@@ -85,11 +85,16 @@ std::vector<std::string> candidates() {
 NcclFunctions open_real(const std::string& named) {
   std::string tried;
   for (const auto& file : named.empty() ? candidates() : std::vector<std::string>{named}) {
+    const FileIdentity found = identity_of_file(file);
+    require(found.inode == 0 || found != this_library(), [&] { return fmt::format("{} is this library itself: expected NCCL's", file); }, ErrorCode::unsupported);
+    if (found.inode == 0) {
+      tried += fmt::format("; {}: no such file", file);
+      continue;
+    }
     if (void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND)) {
       const NcclFunctions all = load_nccl_functions(library);
       require(all.get_version != nullptr && all.get_unique_id != nullptr && all.comm_init_rank != nullptr && all.group_start != nullptr && all.group_end != nullptr,
               [&] { return fmt::format("{} is no NCCL: expected ncclCommInitRank and others in it", file); }, ErrorCode::unsupported);
-      require(identity_of_file(file) != this_library(), [&] { return fmt::format("{} is this library itself: expected NCCL's", file); }, ErrorCode::unsupported);
       int version = 0;
       (void)all.get_version(&version);
       log(LogLevel::info, "NCCL {} is {}", version, file);
