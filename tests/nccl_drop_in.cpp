@@ -3,6 +3,9 @@
 #include <dlfcn.h>
 
 #include "base/require.hpp"
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
 
 namespace collectives {
 
@@ -42,19 +45,36 @@ int nccl_op_of(ReduceOp op) {
   return numbers[static_cast<int>(op)];
 }
 
-DropInTrial::DropInTrial(const Trial& trial, int rank, int ranks) : trial_(trial), rank_(rank), ranks_(ranks), in_(input_of(rank)) {
-  const std::size_t out_blocks = trial.collective == Collective::all_gather || trial.collective == Collective::gather || trial.collective == Collective::all_to_all ? static_cast<std::size_t>(ranks) : 1;
-  out_.assign(out_blocks * block(), std::byte{0xa5});
+namespace {
+
+std::size_t blocks_of_output(Collective collective, int ranks) {
+  const bool all = collective == Collective::all_gather || collective == Collective::gather || collective == Collective::all_to_all;
+  return all ? static_cast<std::size_t>(ranks) : 1;
+}
+
+}  // namespace
+
+DropInTrial::DropInTrial(const Trial& trial, int rank, int ranks, Backend backend)
+    : trial_(trial),
+      rank_(rank),
+      ranks_(ranks),
+      backend_(backend),
+      out_blocks_(blocks_of_output(trial.collective, ranks)),
+      in_(backend, rank, in_blocks() * block()),
+      out_(backend, rank, out_blocks_ * block()) {
+  std::vector<std::byte> in = input_of(rank), out(out_blocks_ * block(), std::byte{0xa5});
   const std::size_t own = static_cast<std::size_t>(rank) * block();
   from_ = in_.data();
   to_ = out_.data();
-  if (!trial.in_place) return;
-  if (in_.size() > out_.size()) {
+  if (trial.in_place && in.size() > out.size()) {
     to_ = in_.data() + own;  // this rank's block of its input
-  } else {
-    from_ = out_.size() > in_.size() ? to_ + own : to_;
-    std::copy(in_.begin(), in_.end(), from_);
+  } else if (trial.in_place) {
+    const std::size_t at = out.size() > in.size() ? own : 0;
+    from_ = to_ + at;
+    std::copy(in.begin(), in.end(), out.begin() + static_cast<std::ptrdiff_t>(at));
   }
+  in_.write(in);
+  out_.write(out);
 }
 
 std::size_t DropInTrial::in_blocks() const {
@@ -116,11 +136,24 @@ std::vector<std::byte> DropInTrial::expected() const {
   return all;
 }
 
+std::vector<std::byte> DropInTrial::found() const {
+#if COLLECTIVES_HAS_CUDA
+  if (backend_ == Backend::cuda) {
+    const DeviceScope scope(rank_);
+    cuda_check(cudaStreamSynchronize(nullptr));
+  }
+#endif
+  if (!trial_.in_place || to_ == out_.data()) return out_.read(out_blocks_ * block());
+  const auto all = in_.read(in_blocks() * block());
+  const auto begin = all.begin() + (to_ - in_.data());
+  return {begin, begin + static_cast<std::ptrdiff_t>(block())};
+}
+
 std::size_t DropInTrial::wrong() const {
   if (!has_output()) return 0;
-  const std::vector<std::byte> right = expected();
-  std::size_t wrong = 0;
-  for (std::size_t i = 0; i < right.size(); ++i) wrong += to_[i] != right[i];
+  const std::vector<std::byte> right = expected(), got = found();
+  std::size_t wrong = got.size() != right.size();
+  for (std::size_t i = 0; i < right.size() && i < got.size(); ++i) wrong += got[i] != right[i];
   return wrong;
 }
 

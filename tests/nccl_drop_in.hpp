@@ -35,13 +35,13 @@ class DropInRanks {
 int nccl_type_of(DataType type);
 int nccl_op_of(ReduceOp op);
 
-/// One rank's part of a trial through NCCL's functions. An exchange sends around the ring.
+/// One rank's part of a trial through NCCL's functions, in host memory or on GPU `rank`. An exchange sends around the ring.
 class DropInTrial {
  public:
-  DropInTrial(const Trial& trial, int rank, int ranks);
+  DropInTrial(const Trial& trial, int rank, int ranks, Backend backend = Backend::host);
   /// Asks for the collective, in a group of its own if it is of several calls.
   void start(NcclComm* comm);
-  /// Bytes that are wrong, once it has ended.
+  /// Waits for its end on a GPU; gives how many bytes are wrong.
   std::size_t wrong() const;
 
  private:
@@ -49,12 +49,15 @@ class DropInTrial {
   std::vector<std::byte> input_of(int rank) const;
   std::vector<std::byte> expected() const;
   std::size_t in_blocks() const;
+  std::vector<std::byte> found() const;
   bool has_output() const;
 
   Trial trial_;
   int rank_;
   int ranks_;
-  std::vector<std::byte> in_, out_;
+  [[maybe_unused]] Backend backend_;
+  std::size_t out_blocks_;
+  RankMemory in_, out_;
   std::byte* from_ = nullptr;
   std::byte* to_ = nullptr;
 };

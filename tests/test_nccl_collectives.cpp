@@ -1,6 +1,9 @@
 #include <collectives/error.hpp>
 
 #include "base/require.hpp"
+#if COLLECTIVES_HAS_CUDA
+#include "base/cuda.hpp"
+#endif
 #include "nccl_drop_in.hpp"
 #include "ranks.hpp"
 #include "test.hpp"
@@ -193,3 +196,41 @@ TEST_CASE("a group takes more messages than the library moves at once", "[nccl_s
   CHECK(from[2] == to[2]);
   CHECK(std::equal(got.begin(), got.end(), to[1].begin()));
 }
+
+#if COLLECTIVES_HAS_CUDA
+TEST_CASE("every collective of the GPUs through NCCL's functions, by one thread and by a thread each", "[nccl_shim][gpu]") {
+  const int ranks = std::min(cuda_device_count(), 4);
+  if (ranks < 2) {
+    WARN("skipped: fewer than two GPUs");
+    return;
+  }
+  DropInRanks made(ranks);
+  for (const Trial& trial : trials(ranks)) {
+    std::vector<DropInTrial> runs;
+    runs.reserve(static_cast<std::size_t>(ranks));
+    for (int rank = 0; rank < ranks; ++rank) runs.emplace_back(trial, rank, ranks, Backend::cuda);
+    nccl_ok(drop_in().group_start());
+    for (int rank = 0; rank < ranks; ++rank) runs[static_cast<std::size_t>(rank)].start(made.comms[static_cast<std::size_t>(rank)]);
+    nccl_ok(drop_in().group_end());
+    for (const auto& run : runs) expect_right(run, trial);
+  }
+
+  NcclId id;
+  nccl_ok(drop_in().get_unique_id(&id));
+  const auto outcomes = run_ranks(RanksAre::threads, ranks, [&](int rank) {
+    const DeviceScope device(rank);
+    NcclComm* comm = nullptr;
+    nccl_ok(drop_in().comm_init_rank(&comm, ranks, id, rank));
+    int own = -1;
+    nccl_ok(drop_in().comm_cu_device(comm, &own));
+    require(own == rank, "a communicator is on the device that was current");
+    for (const Trial& trial : trials(ranks)) {
+      DropInTrial run(trial, rank, ranks, Backend::cuda);
+      run.start(comm);
+      expect_right(run, trial);
+    }
+    nccl_ok(drop_in().comm_destroy(comm));
+  });
+  for (const auto& outcome : outcomes) CHECK(outcome == "ok");
+}
+#endif

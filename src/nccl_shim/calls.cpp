@@ -14,7 +14,7 @@ namespace collectives {
 namespace {
 
 /// One of the plain operations, or a sum of multiples.
-struct Reduction {
+struct DropInReduction {
   std::optional<ReduceOp> plain;
   DropInFactor factor;
 
@@ -23,7 +23,7 @@ struct Reduction {
   ReduceOp op() const { return plain.value_or(ReduceOp::sum); }
 };
 
-Reduction reduction_of(DropInRank& rank, int op, DataType type) {
+DropInReduction reduction_of(DropInRank& rank, int op, DataType type) {
   constexpr ReduceOp plain[] = {ReduceOp::sum, ReduceOp::prod, ReduceOp::max, ReduceOp::min, ReduceOp::avg};
   if (op >= 0 && op < nccl_op_count) return {plain[op], {}};
   const DropInFactor factor = rank.operation(op);
@@ -85,7 +85,7 @@ void ask_all_gather(const DropInRankPointer& rank, const DropInRequest& request)
 void ask_all_reduce(const DropInRankPointer& rank, const DropInRequest& request) {
   rank->expect_ready();
   const Checked checked(*rank, request);
-  const Reduction reduction = reduction_of(*rank, request.op, checked.type);
+  const DropInReduction reduction = reduction_of(*rank, request.op, checked.type);
   check_pointer(request.in, checked, "sendbuff");
   check_pointer(request.out, checked, "recvbuff");
   const ConstBuffer in{request.in, checked.count, checked.type};
@@ -135,7 +135,7 @@ void ask_gather(const DropInRankPointer& rank, const DropInRequest& request) {
 void ask_reduce(const DropInRankPointer& rank, const DropInRequest& request) {
   rank->expect_ready();
   const Checked checked(*rank, request);
-  const Reduction reduction = reduction_of(*rank, request.op, checked.type);
+  const DropInReduction reduction = reduction_of(*rank, request.op, checked.type);
   check_peer(*rank, request.root, "root");
   check_pointer(request.in, checked, "sendbuff");
   if (rank->rank() == request.root) check_pointer(request.out, checked, "recvbuff");
@@ -151,7 +151,7 @@ void ask_reduce(const DropInRankPointer& rank, const DropInRequest& request) {
 void ask_reduce_scatter(const DropInRankPointer& rank, const DropInRequest& request) {
   rank->expect_ready();
   const Checked checked(*rank, request);
-  const Reduction reduction = reduction_of(*rank, request.op, checked.type);
+  const DropInReduction reduction = reduction_of(*rank, request.op, checked.type);
   check_pointer(request.in, checked, "sendbuff");
   check_pointer(request.out, checked, "recvbuff");
   const ConstBuffer in{request.in, checked.all, checked.type};
