@@ -75,7 +75,7 @@ void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int thre
 }
 
 void preload_direct(int ranks) {
-  if (ranks > max_direct_ranks) return;
+  if (ranks < 2 || ranks > max_direct_ranks) return;
   const auto load = [](auto... kernels) {
     cudaFuncAttributes attributes{};
     (cuda_check(cudaFuncGetAttributes(&attributes, kernels)), ...);

@@ -29,7 +29,7 @@ struct DirectArgs : CallArgs {
 
 /// Has this family a kernel for such a call?
 constexpr bool has_direct(DataType type, ReduceOp op, int ranks) {
-  return op == ReduceOp::sum && ranks <= max_direct_ranks &&
+  return op == ReduceOp::sum && ranks >= 2 && ranks <= max_direct_ranks &&
          (type == DataType::float32 || type == DataType::float16 || type == DataType::bfloat16);
 }
 

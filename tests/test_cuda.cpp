@@ -171,6 +171,13 @@ TEST_CASE("bad operands are refused before anything is enqueued, and the communi
   CHECK_THROWS_WITH(Communicator::create_local({0, cuda_device_count()}), ContainsSubstring("expected 0 to"));
 }
 
+TEST_CASE("ranks that share a GPU cannot use its default stream, and are told so", "[gpu][errors]") {
+  Ranks ranks({0, 0}, {}, 4096);
+  CHECK_THROWS_WITH(ranks.communicators[0].all_reduce({ranks.in[0].data(), 8, DataType::float32}, {ranks.out[0].data(), 8, DataType::float32}, ReduceOp::sum),
+                    ContainsSubstring("give each rank a stream"));
+  CHECK(mismatches(ranks, {DataType::float32, ReduceOp::sum, 500, false, 0, 5}) == 0);
+}
+
 TEST_CASE("a rank that never calls is named when the deadline has passed", "[gpu][failure]") {
   Ranks ranks(devices_for(3), short_deadline(), 4096);
   const Trial trial{DataType::float32, ReduceOp::sum, 100, false, 0, 1};

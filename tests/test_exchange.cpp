@@ -209,42 +209,56 @@ TEST_CASE("a message that is not sent, and one of another length, end in an erro
 
 namespace {
 
-/// A round of messages on GPUs, in and out of their memory, all ranks driven by this thread.
-std::size_t play_on_gpus(std::vector<Communicator>& communicators, const std::vector<Planned>& round) {
-  struct Copy {
-    int rank;
-    Planned message;
+/// What a rank holds of one round in its GPU's memory. `received` keeps what must come out.
+struct HeldOnGpu {
+  struct Expected {
     RankMemory memory;
+    Bytes content;
   };
-  std::vector<Copy> received;
   std::vector<RankMemory> sent;
-  for (std::size_t r = 0; r < communicators.size(); ++r) {
-    const int rank = static_cast<int>(r), device = communicators[r].device();
-    std::vector<Send> sends;
-    std::vector<Receive> receives;
-    for (const Planned& message : round) {
-      if (message.from == rank) {
-        sent.emplace_back(Backend::cuda, device, message.bytes + 2 * guard);
-        Bytes content(message.bytes + 2 * guard);
-        for (std::size_t i = 0; i < message.bytes; ++i) content[i + message.offset] = byte_of(message.seed, i);
-        sent.back().write(content);
-        sends.push_back({{sent.back().data() + message.offset, message.bytes, DataType::uint8}, message.to});
-      }
-      if (message.to == rank) {
-        received.push_back({rank, message, RankMemory(Backend::cuda, device, message.bytes + 2 * guard)});
-        received.back().memory.write(Bytes(message.bytes + 2 * guard, std::byte{0xa5}));
-        receives.push_back({{received.back().memory.data() + message.offset, message.bytes, DataType::uint8}, message.from});
-      }
+  std::vector<Expected> received;
+  std::vector<Send> sends;
+  std::vector<Receive> receives;
+};
+
+/// Guards on both sides; `message.offset` bytes in.
+Bytes framed(const Planned& message) {
+  Bytes bytes(message.bytes + 2 * guard, std::byte{0xa5});
+  for (std::size_t i = 0; i < message.bytes; ++i) bytes[i + message.offset] = byte_of(message.seed, i);
+  return bytes;
+}
+
+HeldOnGpu hold_on_gpu(const std::vector<Planned>& round, int rank, int device) {
+  HeldOnGpu held;
+  for (const Planned& message : round) {
+    const Bytes content = framed(message);
+    if (message.from == rank) {
+      RankMemory& memory = held.sent.emplace_back(Backend::cuda, device, content.size());
+      memory.write(content);
+      held.sends.push_back({{memory.data() + message.offset, message.bytes, DataType::uint8}, message.to});
     }
-    if (!sends.empty() || !receives.empty()) communicators[r].exchange(sends, receives);
+    if (message.to == rank) {
+      RankMemory& memory = held.received.emplace_back(HeldOnGpu::Expected{RankMemory(Backend::cuda, device, content.size()), content}).memory;
+      memory.write(Bytes(content.size(), std::byte{0xa5}));
+      held.receives.push_back({{memory.data() + message.offset, message.bytes, DataType::uint8}, message.from});
+    }
   }
-  for (Communicator& communicator : communicators) communicator.synchronize();
+  return held;
+}
+
+/// A round of messages in and out of GPU memory, all ranks driven by this thread. How many came out wrong.
+std::size_t play_on_gpus(Ranks& ranks, const std::vector<Planned>& round) {
+  // All of it first: where ranks share a GPU, an allocation or a copy may wait for the kernel of one that waits for the next.
+  std::vector<HeldOnGpu> held;
+  for (int rank = 0; rank < ranks.size(); ++rank) held.push_back(hold_on_gpu(round, rank, ranks.communicators[static_cast<std::size_t>(rank)].device()));
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const HeldOnGpu& own = held[static_cast<std::size_t>(rank)];
+    if (!own.sends.empty() || !own.receives.empty()) ranks.communicators[static_cast<std::size_t>(rank)].exchange(own.sends, own.receives, ranks.stream(rank));
+  }
+  for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
   std::size_t wrong = 0;
-  for (const Copy& copy : received) {
-    Bytes expected(copy.message.bytes + 2 * guard, std::byte{0xa5});
-    for (std::size_t i = 0; i < copy.message.bytes; ++i) expected[i + copy.message.offset] = byte_of(copy.message.seed, i);
-    wrong += copy.memory.read(expected.size()) != expected;
-  }
+  for (const HeldOnGpu& own : held)
+    for (const auto& [memory, content] : own.received) wrong += memory.read(content.size()) != content;
   return wrong;
 }
 
@@ -258,12 +272,45 @@ TEST_CASE("messages of any size and pattern arrive as they were sent, on GPUs", 
   for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
   Options options;
   options.first_epoch = 0xfffffff0u;
-  auto communicators = Communicator::create_local(devices, options);
+  Ranks all(devices, options, 1);
   const auto rounds = random_rounds(ranks, 40, 6 << 20, static_cast<std::uint64_t>(ranks));
   std::size_t wrong = 0;
-  for (const auto& round : rounds) wrong += play_on_gpus(communicators, round);
+  for (const auto& round : rounds) wrong += play_on_gpus(all, round);
   CAPTURE(ranks);
   CHECK(wrong == 0);
+}
+
+TEST_CASE("a message that is not sent, not read, or of another length ends in an error that names the rank, on GPUs", "[gpu][exchange][failure]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const std::size_t most_bytes = std::size_t{64} << 20;
+  Options options;
+  options.timeout_ms = 300;
+  Ranks ranks({0, 1 % gpus, 2 % gpus}, options, most_bytes);
+  const auto send = [&](int rank, std::size_t bytes, int to) {
+    const auto r = static_cast<std::size_t>(rank);
+    ranks.communicators[r].exchange(std::vector<Send>{{{ranks.in[r].data(), bytes, DataType::uint8}, to}}, {}, ranks.stream(rank));
+  };
+  const auto receive = [&](int rank, std::size_t bytes, int from) {
+    const auto r = static_cast<std::size_t>(rank);
+    ranks.communicators[r].exchange({}, std::vector<Receive>{{{ranks.out[r].data(), bytes, DataType::uint8}, from}}, ranks.stream(rank));
+  };
+  const auto fails_with = [&](int rank, const std::string& what) {
+    CHECK_THROWS_WITH(ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank)), ContainsSubstring(what));
+  };
+  SECTION("not sent") {
+    receive(1, 100, 2);
+    fails_with(1, "rank 2 did not come");
+  }
+  SECTION("of another length") {
+    send(2, 101, 1);
+    receive(1, 100, 2);
+    fails_with(1, "rank 2");
+  }
+  SECTION("not read") {
+    send(0, most_bytes, 1);
+    fails_with(0, "rank 1");
+  }
 }
 
 #endif

@@ -64,7 +64,8 @@ struct Receive {
 class COLLECTIVES_EXPORT Communicator {
  public:
   /// All ranks in this process, in the order of `devices` (CUDA ordinals; on the host backend only their number counts). A
-  /// device may be named more than once: its ranks share it. One thread may drive all of them, one call after the other.
+  /// device may be named more than once: its ranks share it, and each needs a stream of its own, not the default one. One thread may
+  /// drive all ranks, one call after the other.
   static std::vector<Communicator> create_local(const std::vector<int>& devices, const Options& options = {});
 
   /// This process's rank of `size`. Collective: returns when all ranks have come, or throws Error(timeout) naming those who

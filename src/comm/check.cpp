@@ -20,6 +20,31 @@ std::uint32_t operand(int rank, std::size_t i, std::uint32_t call) {
   return (static_cast<std::uint32_t>(i) + 977u * static_cast<std::uint32_t>(rank) + 31337u * call) * 2654435761u;
 }
 
+/// A stream a rank: ranks may share a GPU. On the host none is needed.
+class Streams {
+ public:
+  explicit Streams(const std::vector<Communicator>& ranks) {
+    for ([[maybe_unused]] const Communicator& rank : ranks) {
+#if COLLECTIVES_HAS_CUDA
+      if (rank.device() >= 0) {
+        const DeviceScope scope(rank.device());
+        owned_.push_back(make_stream());
+        all_.push_back(owned_.back().get());
+        continue;
+      }
+#endif
+      all_.push_back(nullptr);
+    }
+  }
+  Stream operator[](std::size_t rank) const { return all_[rank]; }
+
+ private:
+#if COLLECTIVES_HAS_CUDA
+  std::vector<CudaStream> owned_;
+#endif
+  std::vector<Stream> all_;
+};
+
 /// Memory where a rank's operand or result may be, filled from the host and read back.
 class RankBuffer {
  public:
@@ -42,7 +67,11 @@ class RankBuffer {
   void put(const Words& words) {
     if (device_ < 0) host_ = words;
 #if COLLECTIVES_HAS_CUDA
-    if (device_ >= 0) cuda_check(cudaMemcpy(memory_, words.data(), words.size() * sizeof(std::uint32_t), cudaMemcpyHostToDevice));
+    if (device_ < 0) return;
+    const DeviceScope scope(device_);
+    cuda_check(cudaMemcpy(memory_, words.data(), words.size() * sizeof(std::uint32_t), cudaMemcpyHostToDevice));
+    // From pageable memory it may return before all has arrived, and the ranks' streams do not wait for the default stream.
+    cuda_check(cudaStreamSynchronize(nullptr));
 #endif
   }
   Words get(std::size_t count) const {
@@ -61,17 +90,19 @@ class RankBuffer {
 };
 
 /// All ranks' calls and their ends, in microseconds.
-double call_all(std::vector<Communicator>& ranks, std::vector<std::unique_ptr<RankBuffer>>& in, std::vector<std::unique_ptr<RankBuffer>>& out, std::size_t count) {
+double call_all(std::vector<Communicator>& ranks, const Streams& streams, std::vector<std::unique_ptr<RankBuffer>>& in,
+                std::vector<std::unique_ptr<RankBuffer>>& out, std::size_t count) {
   const auto begin = std::chrono::steady_clock::now();
   for (std::size_t r = 0; r < ranks.size(); ++r)
-    ranks[r].all_reduce({in[r]->data(), count, DataType::uint32}, {out[r]->data(), count, DataType::uint32}, ReduceOp::sum);
-  for (Communicator& rank : ranks) rank.synchronize();
+    ranks[r].all_reduce({in[r]->data(), count, DataType::uint32}, {out[r]->data(), count, DataType::uint32}, ReduceOp::sum, streams[r]);
+  for (std::size_t r = 0; r < ranks.size(); ++r) ranks[r].synchronize(streams[r]);
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
 }
 
 void check_size(std::vector<Communicator>& ranks, AllReduceCheck& check) {
   const std::size_t count = check.bytes / sizeof(std::uint32_t);
   check.plan = name_of(ranks[0].plan_for(count, DataType::uint32, ReduceOp::sum).choice.algorithm);
+  const Streams streams(ranks);
   std::vector<std::unique_ptr<RankBuffer>> in, out;
   for (const Communicator& rank : ranks) {
     in.push_back(std::make_unique<RankBuffer>(rank.device(), count));
@@ -84,7 +115,7 @@ void check_size(std::vector<Communicator>& ranks, AllReduceCheck& check) {
       for (std::size_t i = 0; i < count; ++i) expected[i] += words[i] = operand(static_cast<int>(r), i, call);
       in[r]->put(words);
     }
-    check.us = call_all(ranks, in, out, count);
+    check.us = call_all(ranks, streams, in, out, count);
     for (const auto& result : out) {
       const Words found = result->get(count);
       for (std::size_t i = 0; i < count; ++i) check.wrong_elements += found[i] != expected[i];

@@ -105,6 +105,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
     RankContext context{.rank = rank,
                         .ranks = ranks,
                         .device = places[static_cast<std::size_t>(rank)],
+                        .shares_device = backend == Backend::cuda && std::count(places.begin(), places.end(), places[static_cast<std::size_t>(rank)]) > 1,
                         .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
                         .first_epoch = options.first_epoch,
                         .layout = layout,

@@ -127,6 +127,9 @@ class CudaExecutor final : public Executor {
   /// Behind the communicator's last call, on whatever stream that was.
   template <typename Body>
   void in_order(Stream stream, Body body) {
+    require(!context_.shares_device || (stream != nullptr && stream != cudaStreamLegacy),
+            "the default stream of a GPU that ranks share would run one rank's call after the other's, which wait for each other: give each rank a stream",
+            ErrorCode::invalid_usage);
     const DeviceScope scope(context_.device);
     const auto capture = capture_of(stream);
     LastCall& last = capture != 0 ? captured_ : eager_;

@@ -52,6 +52,7 @@ struct RankContext {
   int rank = 0;
   int ranks = 0;
   int device = -1;
+  bool shares_device = false;  ///< with another rank of this process
   std::uint64_t timeout_ns = 0;
   Epoch first_epoch = 0;
   kernels::Layout layout;
