@@ -98,6 +98,18 @@ TEST_CASE("ranks that meet by an id reduce every type exactly, as processes and 
   CHECK(directory.is_empty());
 }
 
+TEST_CASE("rank 0's machine is everyone's plan, whatever the others know", "[comm][host][processes]") {
+  const UniqueId id = make_unique_id();
+  const auto outcomes = run_ranks(RanksAre::processes, 4, [&](int rank) {
+    if (rank == 0) ::setenv("COLLECTIVES_MACHINE", TEST_MACHINES_DIR "/nvlink_pairs_4x.json", 1);
+    auto communicator = Communicator::create(id, rank, 4, on_host());
+    const Algorithm algorithm = communicator.plan_for(16 << 20, DataType::float32, ReduceOp::sum).choice.algorithm;
+    if (algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot) throw Error(ErrorCode::internal, "rank " + std::to_string(rank) + " plans for another machine: " + name_of(algorithm));
+    (void)try_every_type(communicator);
+  });
+  CHECK(outcomes == std::vector<std::string>(4, "ok"));
+}
+
 TEST_CASE("no rank passes a barrier before the last has come to it", "[comm][host][processes]") {
   const auto kind = GENERATE(RanksAre::threads, RanksAre::processes);
   const int size = 3, rounds = 50;

@@ -95,7 +95,7 @@ std::vector<int> ordinals_of(const std::vector<Introduction>& all, Backend backe
 /// Rank 0's fabric, on every rank. A GPU that rank 0 cannot see counts as out of reach of the others.
 Fabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend backend, const Settings& settings) {
   const bool all_visible = std::find(devices.begin(), devices.end(), -1) == devices.end();
-  Bytes bytes = to_bytes(host_fabric(mesh.size()));
+  Bytes bytes;
   if (mesh.rank() == 0) {
     Fabric fabric = all_visible ? fabric_for(devices, backend, settings) : host_fabric(mesh.size());
     if (!all_visible) {
@@ -110,6 +110,8 @@ Fabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend back
     }
     bytes = to_bytes(fabric);
   }
+  // As long as rank 0's: a round carries equally many bytes of every rank.
+  bytes.resize(gather_all(mesh, bytes.size())[0]);
   return fabric_from_bytes(mesh.all_gather(bytes)[0]);
 }
 
