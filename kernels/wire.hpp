@@ -26,6 +26,36 @@ struct SentinelWire {
   static COLLECTIVES_HOST_DEVICE void clear(Pack* slot) { store_shared(slot, Pack{{empty, empty, empty, empty}}); }
 };
 
+/// Any bits at all: words that would pass for an empty slot travel as zeros, and a word of its own beside a thread's packs says which
+/// they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. Slots are cleared as the
+/// sentinels' are, and may be theirs.
+struct EscapedWire {
+  static constexpr std::uint32_t empty = 0xffffffffu;
+
+  /// Takes the words out that look empty. A bit for each.
+  static COLLECTIVES_HOST_DEVICE std::uint32_t escape(Pack& pack) {
+    std::uint32_t escaped = 0;
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const bool looks_empty = pack.word[i] == empty;
+      escaped |= static_cast<std::uint32_t>(looks_empty) << i;
+      pack.word[i] = looks_empty ? 0 : pack.word[i];
+    }
+    return escaped;
+  }
+  static COLLECTIVES_HOST_DEVICE void restore(Pack& pack, std::uint32_t escaped) {
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < 4; ++i) pack.word[i] = (escaped >> i & 1u) != 0 ? empty : pack.word[i];
+  }
+  static COLLECTIVES_HOST_DEVICE bool arrived(const Pack& pack) {
+    return pack.word[0] != empty && pack.word[1] != empty && pack.word[2] != empty && pack.word[3] != empty;
+  }
+  static COLLECTIVES_HOST_DEVICE bool arrived(std::uint32_t word) { return word != empty; }
+  static COLLECTIVES_HOST_DEVICE Pack load(const Pack* slot) { return load_shared(slot); }
+  static COLLECTIVES_HOST_DEVICE void store(Pack* slot, const Pack& pack) { store_shared(slot, pack); }
+  static COLLECTIVES_HOST_DEVICE void clear(Pack* slot) { store_shared(slot, Pack{{empty, empty, empty, empty}}); }
+};
+
 /// Plain packs behind a flag.
 template <typename T>
 struct FlaggedWire {
