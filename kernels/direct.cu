@@ -37,20 +37,6 @@ void with_type(DataType type, Call call) {
   }
 }
 
-template <typename Call>
-void with_ranks(int ranks, Call call) {
-  switch (ranks) {
-    case 2: return call.template operator()<2>();
-    case 3: return call.template operator()<3>();
-    case 4: return call.template operator()<4>();
-    case 5: return call.template operator()<5>();
-    case 6: return call.template operator()<6>();
-    case 7: return call.template operator()<7>();
-    case 8: return call.template operator()<8>();
-    default: ensure(false, "the direct kernels are for 2 to 8 ranks");
-  }
-}
-
 // Which of the two kernels runs is each rank's own business: its peers see the same packs in the same slots.
 template <bool two_shot>
 void launch(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream) {

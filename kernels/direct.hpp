@@ -2,13 +2,24 @@
 
 #include "kernels/call.hpp"
 
-// One-shot and two-shot push over the sentinel wire with the rank count known to the compiler: the fast path of the types
-// that engines use. The general family runs the same schedules for everything else.
+// What every rank can do with every other in one hop, or in two, with the rank count known to the compiler: one-shot and two-shot
+// all-reduces and reduce-scatters of the types that engines use, over the sentinel wire; and whatever only moves blocks from rank to
+// rank, over the escaped one. The general family runs the same schedules for everything else.
 namespace collectives::kernels {
 
 inline constexpr int max_direct_ranks = 8;
 
-struct DirectArgs : CallArgs {
+/// Where a direct call meets its peers.
+struct DirectPlaces : CallArgs {
+  std::uint32_t lane_packs;              ///< of one lane of slots
+  Pack* operands[max_direct_ranks - 1];  ///< [k-1]: the lane of the first half in which peer k gets operands from this rank
+  Pack* chunks[max_direct_ranks - 1];    ///< [k-1]: and finished chunks, or blocks
+  Pack* slots;                           ///< this rank's own lanes
+  std::byte* pools[max_direct_ranks];    ///< as this rank addresses them
+  bool in_device_memory;                 ///< the pools are
+};
+
+struct DirectArgs : DirectPlaces {
   const void* in;
   void* out;
   std::uint64_t count;  ///< elements
@@ -17,14 +28,22 @@ struct DirectArgs : CallArgs {
   };
   Chunk chunk[max_direct_ranks];       ///< [k]: of rank + k modulo ranks; one-shot has the whole message as [0]
   std::uint32_t longest_chunk;         ///< packs
-  std::uint32_t lane_packs;            ///< of one lane of slots
   std::uint32_t whole_in, whole_out;   ///< packs that a 16-byte access may read or write: none of a misaligned buffer
   bool plain;                          ///< all packs of both buffers are whole, and all chunks of one length
-  Pack* operands[max_direct_ranks - 1];  ///< [k-1]: the lane of the first half in which peer k gets operands from this rank
-  Pack* chunks[max_direct_ranks - 1];    ///< [k-1]: and finished chunks
-  Pack* slots;                           ///< this rank's own lanes
-  std::byte* pools[max_direct_ranks];  ///< as this rank addresses them
-  bool in_device_memory;               ///< the pools are
+  bool gathers;                        ///< two-shot: finished chunks go to everyone; a reduce-scatter's stay
+};
+
+/// A call in which each rank has a block for each rank and takes one from each: any of them may be empty.
+struct MoveArgs : DirectPlaces {
+  struct Part {
+    const void* in;  ///< what goes to peer k
+    void* out;       ///< where what comes from it belongs
+    std::uint64_t in_bytes, out_bytes;
+    std::uint32_t whole_in, whole_out;  ///< packs that a 16-byte access may read or write
+  };
+  Part part[max_direct_ranks];  ///< [k]: of rank + k modulo ranks; [0] is copied
+  bool relays;                  ///< a two-shot broadcast: what comes from `root` goes on to the other peers
+  std::uint8_t root;            ///< whose own blocks are copied as they are sent
 };
 
 /// Has this family a kernel for such a call?
@@ -37,7 +56,17 @@ constexpr bool has_direct(DataType type, ReduceOp op, int ranks) {
 void launch_one_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 
+/// Enqueues one call of blocks of `threads` workers, a multiple of 32 and at most 512, in each of which a thread has one pack of
+/// a tile if there is one tile only, else up to `streamed_move_packs`.
+void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
+
+/// As many as a thread has registers for, and fewer than eight: their escapes, and a bit that is clear, are a word.
+constexpr int streamed_move_packs(int ranks) { return ranks <= 3 ? 7 : ranks == 4 ? 6 : ranks <= 6 ? 3 : 2; }
+/// Packs of a row of slots in which `threads` threads leave a tile and a word of escapes each.
+constexpr std::size_t escaped_row_packs(std::size_t tile_packs, int threads) { return tile_packs + static_cast<std::size_t>(threads) / 4; }
+
 /// Loads the kernels for this many ranks on the current device, as for the general family.
 void preload_direct(int ranks);
+void preload_move(int ranks);
 
 }  // namespace collectives::kernels

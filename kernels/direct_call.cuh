@@ -1,12 +1,14 @@
 #pragma once
 
+#include "base/require.hpp"
 #include "kernels/direct.hpp"
 #include "kernels/operand.hpp"
 #include "kernels/watch.hpp"
 #include "kernels/wire.hpp"
 
-// What the two ways of running a direct call share. Its phases: one-shot pushes its input to everyone, then reduces everyone's;
-// two-shot scatters each chunk to its owner, reduces its own chunk and pushes it to everyone, then gathers the other chunks.
+// What all direct calls share. The phases of an all-reduce: one-shot pushes its input to everyone, then reduces everyone's;
+// two-shot scatters each chunk to its owner, reduces its own chunk and pushes it to everyone, then gathers the other chunks. A
+// reduce-scatter is the first half of two-shot; what only moves is one-shot without the reduction.
 // Pack p of a chunk belongs to the same thread on every rank and in every phase: no barrier between phases, no fence.
 // One-shot sends (N-1) M, two-shot 2 (N-1)/N M a rank.
 //
@@ -18,13 +20,12 @@
 // arguments.
 namespace collectives::kernels {
 
-template <typename T, int N, bool two_shot>
+template <typename Args, typename Wire, int N>
 class DirectCall {
+ public:
+  __device__ explicit DirectCall(const Args& args) : args_(args), watch_(args, args.pools, NoRelief{}) {}
+
  protected:
-  using Wire = SentinelWire<T>;
-
-  __device__ explicit DirectCall(const DirectArgs& args) : args_(args), watch_(args, args.pools, NoRelief{}) {}
-
   __device__ unsigned workers() const { return blockDim.x - 32; }
   /// The last warp of a block moves no data. In block 0 it tells the peers what this call is and waits for what they say.
   __device__ bool is_courier() const { return threadIdx.x >= workers(); }
@@ -50,10 +51,10 @@ class DirectCall {
   }
   /// By one warp; all may. A function of its own, so that a small call's code is one straight piece; what it finds wrong is
   /// found again by whoever waits for what will not come.
-  static __device__ __noinline__ void await_headers(const DirectArgs& args, Epoch epoch) {
+  static __device__ __noinline__ void await_headers(const Args& args, Epoch epoch) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
     if (peer >= N || peer == args.rank) return;
-    Watch<NoRelief, DirectArgs> watch(args, args.pools, NoRelief{});
+    Watch<NoRelief, Args> watch(args, args.pools, NoRelief{});
     watch.begin(epoch);
     watch.await_header(peer);
   }
@@ -76,8 +77,6 @@ class DirectCall {
   __device__ Pack* operand_slot(int l, std::uint32_t p) const { return args_.slots + half_ + l * args_.lane_packs + p; }
   __device__ Pack* chunk_slot(int k, std::uint32_t p) const { return operand_slot(N - 2 + k, p); }
 
-  static __device__ void clear(Pack* slot) { Wire::clear(slot); }
-
   /// Polls count packs, all at once, until every word of those that `wanted(i)` has come.
   template <int count, typename Slot, typename Wanted>
   __device__ void poll(Pack (&pack)[count], Slot slot, Wanted wanted) {
@@ -96,30 +95,44 @@ class DirectCall {
     }
   }
 
-  /// The sum in ascending order of rank; operand(l) is what lane l brought.
-  template <typename Operand>
-  __device__ Pack combine(const Pack& mine, Operand operand) const {
-    Accumulators<T> sum = unpack<T>(choose(args_.rank == 0, mine, operand(0)));
-#pragma unroll
-    for (int from = 1; from < N; ++from) {
-      const Pack below = from < N - 1 ? operand(from) : operand(N - 2);
-      const Pack other = choose(from < args_.rank, below, operand(from - 1));
-      accumulate<T>(sum, choose(from == args_.rank, mine, other), SumOnly{});
-    }
-    return round<T>(sum, 1);
-  }
-
-  const DirectArgs& args_;
+  const Args& args_;
   std::size_t half_ = 0;  ///< where this call's slots begin, in packs
-  Watch<NoRelief, DirectArgs> watch_;
-
- private:
-  /// One of two packs, word by word: choosing between the arrays that hold them would put the arrays in memory.
-  static __device__ Pack choose(bool first, Pack a, Pack b) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) b.word[i] = first ? static_cast<std::uint32_t>(a.word[i]) : static_cast<std::uint32_t>(b.word[i]);
-    return b;
-  }
+  Watch<NoRelief, Args> watch_;
 };
+
+/// Calls with the rank count as a template argument.
+template <typename Call>
+void with_ranks(int ranks, Call call) {
+  switch (ranks) {
+    case 2: return call.template operator()<2>();
+    case 3: return call.template operator()<3>();
+    case 4: return call.template operator()<4>();
+    case 5: return call.template operator()<5>();
+    case 6: return call.template operator()<6>();
+    case 7: return call.template operator()<7>();
+    case 8: return call.template operator()<8>();
+    default: ensure(false, "the direct kernels are for 2 to 8 ranks");
+  }
+}
+
+/// One of two packs, word by word: choosing between the arrays that hold them would put the arrays in memory.
+__device__ __forceinline__ Pack choose(bool first, Pack a, Pack b) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) b.word[i] = first ? static_cast<std::uint32_t>(a.word[i]) : static_cast<std::uint32_t>(b.word[i]);
+  return b;
+}
+
+/// The sum of N operands in ascending order of rank, this rank's own among them; operand(l) is what lane l brought.
+template <typename T, int N, typename Operand>
+__device__ __forceinline__ Pack sum_in_order(int rank, const Pack& mine, Operand operand) {
+  Accumulators<T> sum = unpack<T>(choose(rank == 0, mine, operand(0)));
+#pragma unroll
+  for (int from = 1; from < N; ++from) {
+    const Pack below = from < N - 1 ? operand(from) : operand(N - 2);
+    const Pack other = choose(from < rank, below, operand(from - 1));
+    accumulate<T>(sum, choose(from == rank, mine, other), SumOnly{});
+  }
+  return round<T>(sum, 1);
+}
 
 }  // namespace collectives::kernels

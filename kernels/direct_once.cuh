@@ -7,9 +7,9 @@
 namespace collectives::kernels {
 
 template <typename T, int N, bool two_shot>
-class DirectOnce : DirectCall<T, N, two_shot> {
-  using Base = DirectCall<T, N, two_shot>;
-  using typename Base::Wire;
+class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
+  using Wire = SentinelWire<T>;
+  using Base = DirectCall<DirectArgs, Wire, N>;
 
  public:
   __device__ explicit DirectOnce(const DirectArgs& args) : Base(args) {}
@@ -50,15 +50,16 @@ class DirectOnce : DirectCall<T, N, two_shot> {
     const auto every = [](int) { return true; };
     Pack pack[N - 1];
     this->poll(pack, [&](int l) { return this->operand_slot(l, index()); }, every);
-    const Pack sum = this->combine(mine, [&](int l) { return pack[l]; });
-    if (two_shot) {
+    const Pack sum = sum_in_order<T, N>(this->args_.rank, mine, [&](int l) { return pack[l]; });
+    const bool gathers = two_shot && this->args_.gathers;
+    if (gathers) {
 #pragma unroll
       for (int k = 1; k < N; ++k) Wire::store(this->chunks_at(k, index()), sum);
     }
     keep(0, sum);
 #pragma unroll
     for (int l = 0; l < N - 1; ++l) Wire::clear(this->operand_slot(l, index()));
-    if (!two_shot) return;
+    if (!gathers) return;
     this->poll(pack, [&](int l) { return this->chunk_slot(l + 1, index()); }, every);
 #pragma unroll
     for (int k = 1; k < N; ++k) keep(k, pack[k - 1]);

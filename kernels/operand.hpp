@@ -30,6 +30,20 @@ COLLECTIVES_COLD void store_by_element(void* buffer, std::uint64_t count, std::u
     if (p * elements + i < count) to[i] = value.element[i];
 }
 
+/// Pack p of a buffer of bytes that no 16-byte access may read or write: by the largest unit that divides its address and its length.
+COLLECTIVES_COLD Pack load_bytes(const void* buffer, std::uint64_t bytes, std::uint64_t p) {
+  const std::uint64_t odd = reinterpret_cast<std::uintptr_t>(buffer) | bytes;
+  if (odd % 4 == 0) return load_by_element<std::uint32_t>(buffer, bytes / 4, p);
+  if (odd % 2 == 0) return load_by_element<std::uint16_t>(buffer, bytes / 2, p);
+  return load_by_element<std::uint8_t>(buffer, bytes, p);
+}
+COLLECTIVES_COLD void store_bytes(void* buffer, std::uint64_t bytes, std::uint64_t p, Pack pack) {
+  const std::uint64_t odd = reinterpret_cast<std::uintptr_t>(buffer) | bytes;
+  if (odd % 4 == 0) return store_by_element<std::uint32_t>(buffer, bytes / 4, p, pack);
+  if (odd % 2 == 0) return store_by_element<std::uint16_t>(buffer, bytes / 2, p, pack);
+  store_by_element<std::uint8_t>(buffer, bytes, p, pack);
+}
+
 /// Floats that travel as T: two packs of them are one of T's.
 template <typename T>
 COLLECTIVES_HOST_DEVICE Pack load_carried(const void* buffer, std::uint64_t count, bool aligned, std::uint64_t p) {

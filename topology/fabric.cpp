@@ -48,13 +48,6 @@ bool Fabric::fully_connected() const {
   return true;
 }
 
-bool Fabric::mixed() const {
-  for (int from = 0; from < ranks; ++from)
-    for (int to = 0; to < ranks; ++to)
-      if (from != to && link(from, to).direct) return !fully_connected();
-  return false;
-}
-
 Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
   validate(machine);
   const FabricRanks ranks(machine, devices);

@@ -53,8 +53,6 @@ struct Fabric {
   const FabricLink& link(int from, int to) const { return links[index(from, to)]; }
   /// Does every rank reach every other directly?
   bool fully_connected() const;
-  /// Do some reach each other and some not?
-  bool mixed() const;
 };
 
 /// The ranks on these GPUs (CUDA ordinals, one a rank, repeats allowed). Unknown bandwidths and latencies get the prior of

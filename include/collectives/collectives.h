@@ -99,7 +99,7 @@ enum {
 
 /** How a reader knows that data has arrived: a word that no value uses is replaced, or a flag is released after the data. */
 typedef int coll_wire;
-enum { coll_wire_automatic = -1, coll_wire_sentinel = 0, coll_wire_flagged = 1 };
+enum { coll_wire_automatic = -1, coll_wire_sentinel = 0, coll_wire_flagged = 1, coll_wire_escaped = 2 };
 
 /** What cudaStream_t is. Null is the legacy default stream; the host backend ignores it. */
 typedef struct CUstream_st* coll_stream;

@@ -22,9 +22,9 @@ constexpr const char* name_of(Algorithm algorithm) {
 
 /// How a reader knows that a pack has arrived: a word that no value uses is replaced (`sentinel`, floating types up to 32
 /// bits), or a flag is released after the data (`flagged`, every type).
-enum class Wire : std::uint8_t { sentinel, flagged };
+enum class Wire : std::uint8_t { sentinel, flagged, escaped };
 
-constexpr const char* name_of(Wire wire) { return wire == Wire::sentinel ? "sentinel" : "flagged"; }
+constexpr const char* name_of(Wire wire) { return wire == Wire::sentinel ? "sentinel" : wire == Wire::flagged ? "flagged" : "escaped"; }
 
 /// An algorithm by name, with the arity of k-ary trees: `one_shot`, `kary_tree:3`. Arity is 2 where none is named.
 struct AlgorithmChoice {
@@ -47,6 +47,7 @@ struct PlanRequest {
   int root = 0;                 ///< where it has one
   bool carried = false;         ///< an all-reduce of float32 that travels as `type`
   bool scaled = false;          ///< a ScaledSum
+  bool uneven = false;          ///< the ranks' blocks differ in length
 };
 
 /// What one call will do. The same on every rank for the same call.

@@ -41,7 +41,8 @@ static_assert(coll_one_shot == static_cast<int>(Algorithm::one_shot) && coll_two
               coll_double_tree == static_cast<int>(Algorithm::double_tree) &&
               coll_packed_trees == static_cast<int>(Algorithm::packed_trees) && coll_island == static_cast<int>(Algorithm::island) &&
               algorithm_count == 9);
-static_assert(coll_wire_sentinel == static_cast<int>(Wire::sentinel) && coll_wire_flagged == static_cast<int>(Wire::flagged));
+static_assert(coll_wire_sentinel == static_cast<int>(Wire::sentinel) && coll_wire_flagged == static_cast<int>(Wire::flagged) &&
+              coll_wire_escaped == static_cast<int>(Wire::escaped));
 static_assert(COLL_MAX_RANKS == max_ranks && COLL_UNIQUE_ID_BYTES == sizeof(UniqueId));
 
 // The structures as the first version had them: no caller's can be smaller.

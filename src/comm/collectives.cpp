@@ -106,7 +106,9 @@ void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks
   Call call{.factor = factor, .parts = parts_of(blocks)};
   for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
   call.parts[own].out = out.data;
-  start({.collective = Collective::reduce_scatter, .count = blocks.largest, .type = in.type, .op = how.op, .scaled = factor.given != Factor::none}, call, stream);
+  start({.collective = Collective::reduce_scatter, .count = blocks.largest, .type = in.type, .op = how.op, .scaled = factor.given != Factor::none,
+         .uneven = blocks.total != blocks.largest * static_cast<std::size_t>(size)},
+        call, stream);
 }
 
 void Communicator::Impl::all_gather(ConstBuffer in, Buffer out, const Blocks& blocks, Stream stream) {

@@ -58,6 +58,7 @@ Settings settings_from(const Options& options) {
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
   require(settings.timeout_ms > 0, "a deadline of 0 ms: expected at least 1");
+  require(options.wire != Wire::escaped, "the escaped wire is forced: expected sentinel or flagged, for that one is taken where it fits");
   require(options.max_blocks >= 0, [&] { return fmt::format("max_blocks is {}: expected 0 (no limit) or more", options.max_blocks); });
   return settings;
 }
@@ -139,13 +140,12 @@ MeetingPlaces meeting_places(const Fabric& fabric) {
       ++refused;
     }
   if (refused == 0) return places;
-  if (refused < fabric.ranks * (fabric.ranks - 1)) {
-    places.common = common;
-    log(LogLevel::info, "{} of {} pairs of ranks have no peer access: they meet in host memory", refused / 2, fabric.ranks * (fabric.ranks - 1) / 2);
-    return places;
-  }
-  if (!host) log(LogLevel::info, "no two GPUs have peer access: the ranks meet in pinned host memory");
-  return {.own = common, .common = {}, .out_of_reach = {}};
+  // Host ranks of which no two reach each other lose nothing where all pools are common. A GPU keeps one of its own even so: what only its own
+  // blocks count by, they would count over PCIe, 4 us a block.
+  if (host && refused == fabric.ranks * (fabric.ranks - 1)) return {.own = common, .common = {}, .out_of_reach = {}};
+  places.common = common;
+  log(LogLevel::info, "{} of {} pairs of ranks have no peer access: they meet in host memory", refused / 2, fabric.ranks * (fabric.ranks - 1) / 2);
+  return places;
 }
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout) {

@@ -4,6 +4,7 @@
 
 #include "base/require.hpp"
 #include "exec/regions.hpp"
+#include "planner/shape.hpp"
 
 namespace collectives {
 namespace {
@@ -100,9 +101,9 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.timeout_ns = context_->timeout_ns;
   args.fault = fault_;
   args.layout = context_->layout;
-  const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * plan.tile_bytes;
+  const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * slot_bytes_of(plan);
   args.wide = plan.wide;
-  const std::size_t half = plan.wire == Wire::sentinel ? context_->layout.sentinel_bytes : context_->layout.flagged_bytes;
+  const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
   const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
   ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
@@ -138,12 +139,64 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
 }
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
-  ensure(context_->ranks <= kernels::max_direct_ranks && context_->out_of_reach == 0, "the direct kernels serve few ranks that all reach each other");
-  const auto chunks = static_cast<std::uint32_t>(program.chunks);
-  fill_call(direct_, call, plan, program, divide_up(packs_of(call.count, call.type), chunks));
-  fill_chunks(call, chunks);
-  fill_lanes(static_cast<std::uint32_t>(plan.blocks));
+  const auto ranks = static_cast<std::size_t>(context_->ranks), own = static_cast<std::size_t>(context_->rank);
+  const bool scatters = call.collective == Collective::reduce_scatter;
+  Call whole = call;
+  if (scatters) {
+    // All ranks' blocks are one message, of which this rank keeps its own where the caller wants it.
+    const std::size_t block = call.parts[own].in_count;
+    whole.count = ranks * block;
+    whole.in = call.parts[0].in;
+    whole.out = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(call.parts[own].out) - own * block * size_of(call.type));
+  }
+  const auto chunks = static_cast<std::uint32_t>(scatters ? ranks : static_cast<std::size_t>(program.chunks));
+  fill_call(direct_, call, plan, program, divide_up(packs_of(whole.count, call.type), chunks));
+  fill_chunks(whole, chunks);
+  fill_places(direct_, direct_.tile_packs * static_cast<std::size_t>(plan.blocks) * direct_.stages, context_->ranks - 1);
+  direct_.gathers = !scatters;
   return direct_;
+}
+
+const kernels::MoveArgs& Arguments::move(const Call& call, const Plan& plan, const Program& program) {
+  const std::size_t longest = longest_region(call, program);
+  fill_call(move_, call, plan, program, longest);
+  fill_parts(call, program);
+  move_.relays = plan.choice.algorithm == Algorithm::two_shot;
+  move_.root = static_cast<std::uint8_t>(call.root);
+  fill_places(move_, kernels::escaped_row_packs(move_.tile_packs, plan.threads) * static_cast<std::size_t>(plan.blocks) * move_.stages, 0);
+  ensure(longest < UINT32_MAX, "a block for the direct kernels is less than 64 GB");
+  return move_;
+}
+
+/// What the program takes from here to each peer, and what it brings. A rank that only passes a block on gives nothing itself.
+void Arguments::fill_parts(const Call& call, const Program& program) {
+  const std::size_t size = size_of(call.type);
+  const auto part_of = [&](int rank) -> kernels::MoveArgs::Part& { return move_.part[(rank - context_->rank + context_->ranks) % context_->ranks]; };
+  std::fill(std::begin(move_.part), std::end(move_.part), kernels::MoveArgs::Part{});
+  const auto sends = [&](kernels::MoveArgs::Part& part, const kernels::Region& region) {
+    part.in = region.in;
+    part.in_bytes = region.count * size;
+    part.whole_in = is_aligned(region.in) ? static_cast<std::uint32_t>(part.in_bytes / sizeof(Pack)) : 0;
+  };
+  const auto receives = [&](kernels::MoveArgs::Part& part, const kernels::Region& region) {
+    part.out = region.out;
+    part.out_bytes = region.count * size;
+    part.whole_out = is_aligned(region.out) ? static_cast<std::uint32_t>(part.out_bytes / sizeof(Pack)) : 0;
+  };
+  for (const Step& step : program.steps) {
+    const kernels::Region region = region_of(call, program, context_->rank, step.chunk);
+    for (const Edge& edge : step.receives) receives(part_of(edge.peer), region);
+    if (!step.receives.empty()) continue;
+    for (const Edge& edge : step.sends) sends(part_of(edge.peer), region);
+    if (!step.store || region.in == region.out) continue;
+    // One block for all is copied once; parts of one message as they go, see BroadcastStreamed.
+    if (program.chunks > 1 && !is_cut_by_part(call.collective)) {
+      for (const Edge& edge : step.sends) receives(part_of(edge.peer), region);
+    } else {
+      sends(move_.part[0], region);
+      receives(move_.part[0], region);
+    }
+  }
 }
 
 void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
@@ -165,20 +218,22 @@ void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
   direct_.plain = direct_.whole_in == packs && direct_.whole_out == packs && longer == 0;
 }
 
-void Arguments::fill_lanes(std::uint32_t blocks) {
+/// `lanes_before` are a rank's lanes of operands.
+void Arguments::fill_places(kernels::DirectPlaces& args, std::size_t lane_packs, int lanes_before) const {
   const int ranks = context_->ranks, own = context_->rank;
-  direct_.lane_packs = blocks * direct_.stages * direct_.tile_packs;
+  ensure(ranks <= kernels::max_direct_ranks && context_->out_of_reach == 0, "the direct kernels serve few ranks that all reach each other");
+  args.lane_packs = static_cast<std::uint32_t>(lane_packs);
   const auto lane = [&](int rank, int index) {
-    return reinterpret_cast<Pack*>(context_->pools[static_cast<std::size_t>(rank)]) + static_cast<std::size_t>(index) * direct_.lane_packs;
+    return reinterpret_cast<Pack*>(context_->pools[static_cast<std::size_t>(rank)]) + static_cast<std::size_t>(index) * lane_packs;
   };
   for (int k = 1; k < ranks; ++k) {
     const int peer = (own + k) % ranks;
-    direct_.operands[k - 1] = lane(peer, own < peer ? own : own - 1);
-    direct_.chunks[k - 1] = lane(peer, 2 * (ranks - 1) - k);  // peer's peer ranks - k, behind the ranks - 1 lanes of operands
+    args.operands[k - 1] = lane(peer, own < peer ? own : own - 1);
+    args.chunks[k - 1] = lane(peer, lanes_before + ranks - 1 - k);  // this rank is the peer's peer ranks - k
   }
-  direct_.slots = lane(own, 0);
-  for (int rank = 0; rank < ranks; ++rank) direct_.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
-  direct_.in_device_memory = context_->pools_in_device_memory;
+  args.slots = lane(own, 0);
+  for (int rank = 0; rank < ranks; ++rank) args.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
+  args.in_device_memory = context_->pools_in_device_memory;
 }
 
 }  // namespace collectives

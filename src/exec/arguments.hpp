@@ -16,13 +16,15 @@ class Arguments {
   /// The arguments of this call for the general kernels, or for the direct ones. Valid until the next.
   const kernels::ProgramArgs& program(const Call& call, const Plan& plan, const Program& program);
   const kernels::DirectArgs& direct(const Call& call, const Plan& plan, const Program& program);
+  const kernels::MoveArgs& move(const Call& call, const Plan& plan, const Program& program);
 
  private:
   void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const;
   void fill_program(const Program& program);
   void fill_regions(const Call& call, const Plan& plan, const Program& program);
   void fill_chunks(const Call& call, std::uint32_t chunks);
-  void fill_lanes(std::uint32_t blocks);
+  void fill_parts(const Call& call, const Program& program);
+  void fill_places(kernels::DirectPlaces& args, std::size_t lane_packs, int lanes_before) const;
 
   const RankContext* context_;
   kernels::FaultRecord* fault_;
@@ -31,6 +33,7 @@ class Arguments {
   int regions_ = 0;
   kernels::ProgramArgs program_{};
   kernels::DirectArgs direct_{};
+  kernels::MoveArgs move_{};
 };
 
 }  // namespace collectives

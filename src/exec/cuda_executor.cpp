@@ -41,6 +41,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_sentinel();
     kernels::preload_flagged();
     kernels::preload_direct(context_.ranks);
+    kernels::preload_move(context_.ranks);
     kernels::preload_local();
     kernels::preload_mail();
     eager_.event = make_event();
@@ -147,8 +148,11 @@ class CudaExecutor final : public Executor {
       const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : kernels::launch_flagged;
       return general(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
     }
+    if (plan.wire == Wire::escaped) return kernels::launch_move(arguments_.move(call, plan, program), plan.blocks, plan.threads, stream);
     ensure(kernels::has_direct(call.type, call.op, context_.ranks), "a plan wants a direct kernel that there is not");
-    const auto direct = plan.choice.algorithm == Algorithm::one_shot ? kernels::launch_one_shot : kernels::launch_two_shot;
+    // A reduce-scatter is the first half of the two-shot all-reduce.
+    const bool one_shot = plan.choice.algorithm == Algorithm::one_shot && call.collective == Collective::all_reduce;
+    const auto direct = one_shot ? kernels::launch_one_shot : kernels::launch_two_shot;
     direct(arguments_.direct(call, plan, program), call.type, plan.blocks, plan.threads, stream);
   }
 

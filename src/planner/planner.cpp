@@ -130,7 +130,7 @@ int Planner::mail_lanes(int most) const {
 
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
-  return choose(request.count, {request.type, request.op, request.carried || request.scaled});
+  return choose(request.count, {request.type, request.op, request.carried || request.scaled ? DirectForm::none : DirectForm::all_reduce});
 }
 
 PlanReport Planner::explain(const PlanRequest& request) const {

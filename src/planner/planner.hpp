@@ -14,11 +14,14 @@
 
 namespace collectives {
 
+/// What the direct kernels may do of a call; the rest is for the general ones.
+enum class DirectForm : std::uint8_t { none, all_reduce, reduce_scatter, move, broadcast };
+
 /// The part of a call that decides which kernel takes it.
 struct Operation {
   DataType type;
   ReduceOp op;
-  bool general = false;  ///< only the general kernels can
+  DirectForm form = DirectForm::all_reduce;
 };
 
 /// Beside the fabric, all that a plan depends on. The same on every rank.

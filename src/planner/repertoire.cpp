@@ -38,6 +38,15 @@ double bound_us(Collective collective, std::size_t bytes, const Limits& limits) 
   return static_cast<double>(bytes) / limits.ranks() * cut.ranks / static_cast<double>(cut.mb_per_s);
 }
 
+DirectForm direct_form(const PlanRequest& request, const PlannerOptions& options) {
+  if (!reduces(request.collective) && options.wire) return DirectForm::none;
+  if (request.collective == Collective::broadcast) return DirectForm::broadcast;
+  if (!reduces(request.collective)) return DirectForm::move;
+  // The direct kernels cut a message by packs: every block must begin with one.
+  const bool whole = !request.uneven && request.count * size_of(request.type) % 16 == 0;
+  return request.collective == Collective::reduce_scatter && whole && !request.scaled ? DirectForm::reduce_scatter : DirectForm::none;
+}
+
 /// All blocks of the larger buffer: what nccl-tests calls the size.
 std::size_t message_bytes(const PlanRequest& request, int ranks) {
   const std::size_t bytes = request.count * size_of(request.type);
@@ -78,7 +87,7 @@ PlannerOptions Repertoire::options_for(Collective collective) const {
 std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
   const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
   const Routine& wanted = routine(request.collective, choice, request.root);
-  auto plan = plan_routine(wanted, bytes, survey_.fabric, options_for(request.collective), {request.type, request.op, true});
+  auto plan = plan_routine(wanted, bytes, survey_.fabric, options_for(request.collective), {request.type, request.op, direct_form(request, options_)});
   if (!plan) return {};
   plan->bytes = message_bytes(request, survey_.fabric.ranks);
   return plan;

@@ -23,16 +23,16 @@ Schedule one_shot_broadcast(int ranks, int root) {
   return schedule;
 }
 
-// The root gives each rank a part, the ranks give the parts to each other: one more round, but the root sends hardly more than one
-// message, and the other ports share the rest. The root's own part goes to everyone in the second round, when its port is idle.
+// The root gives every other rank a part, and they give the parts to each other: one more round, but the root sends the message only
+// once, and nobody else sends as much.
 Schedule two_shot_broadcast(int ranks, int root) {
-  Schedule schedule = from_root(ranks, ranks, root);
-  schedule.rounds.resize(2);
+  Schedule schedule = from_root(ranks, ranks - 1, root);
+  schedule.rounds.resize(ranks > 2 ? 2 : 1);
+  for (int chunk = 0; chunk < ranks - 1; ++chunk) schedule.rounds[0].push_back({Action::copy, chunk, root, (root + 1 + chunk) % ranks});
   for (int distance = 1; distance < ranks; ++distance)
-    for (int owner = 0; owner < ranks; ++owner) {
-      const int to = (owner + distance) % ranks;
-      if (owner == root) schedule.rounds[0].push_back({Action::copy, to, root, to});
-      if (to != root) schedule.rounds[1].push_back({Action::copy, owner, owner, to});
+    for (int chunk = 0; chunk < ranks - 1; ++chunk) {
+      const int owner = (root + 1 + chunk) % ranks, to = (owner + distance) % ranks;
+      if (to != root) schedule.rounds[1].push_back({Action::copy, chunk, owner, to});
     }
   return schedule;
 }

@@ -29,7 +29,7 @@ std::size_t tiles_of(const Plan& plan, std::size_t chunk_packs) {
 }
 
 std::size_t row_bytes(const Plan& plan, int lanes) {
-  return static_cast<std::size_t>(lanes) * static_cast<std::size_t>(plan.blocks) * plan.tile_bytes;
+  return static_cast<std::size_t>(lanes) * static_cast<std::size_t>(plan.blocks) * slot_bytes_of(plan);
 }
 
 /// As many stages as the slots hold, up to `deepest` or as many as there are tiles. Halves the tile until `fewest` fit; false if
@@ -54,8 +54,16 @@ void fit_two_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t 
 }
 
 bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
-  return fabric.backend == Backend::cuda && !fabric.mixed() && is_direct(plan.choice.algorithm) && plan.wire == Wire::sentinel &&
-         operation.op == ReduceOp::sum && fabric.ranks <= 8 && !operation.general;
+  if (fabric.backend != Backend::cuda || !fabric.fully_connected() || fabric.ranks > 8) return false;
+  const bool sums = plan.wire == Wire::sentinel && operation.op == ReduceOp::sum;
+  switch (operation.form) {
+    case DirectForm::none: return false;
+    case DirectForm::all_reduce: return sums && is_direct(plan.choice.algorithm);
+    case DirectForm::reduce_scatter: return sums && plan.choice.algorithm == Algorithm::one_shot;
+    case DirectForm::move: return plan.choice.algorithm == Algorithm::one_shot;
+    case DirectForm::broadcast: return is_direct(plan.choice.algorithm);
+  }
+  return false;
 }
 
 /// `share` packs in as few tiles as `largest` allows, of about equal size. Whole warps: a row that begins amid a line of the
@@ -76,6 +84,27 @@ void shape_once(Plan& plan, std::size_t chunk_packs, int limit) {
   plan.blocks = static_cast<int>(divide_up(chunk_packs, threads));
   plan.tile_bytes = threads * pack_bytes;
   plan.stages = 1;
+}
+
+/// All packs at once in blocks of a pack a thread where the slots hold that; else a block on each multiprocessor with as many packs a
+/// thread as its registers hold. Its slots are the sentinels'.
+bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::size_t slot_bytes) {
+  constexpr std::size_t most_threads_once = 512, threads = 224, fewest = 4;
+  plan.direct = true;
+  plan.wire = Wire::escaped;
+  const int lanes = ranks - 1;
+  // What takes two hops passes them tile by tile.
+  if (plan.choice.algorithm == Algorithm::one_shot && chunk_packs <= static_cast<std::size_t>(limit) * most_threads_once) {
+    shape_once(plan, chunk_packs, limit);
+    if (row_bytes(plan, lanes) <= slot_bytes) return true;
+  }
+  plan.threads = static_cast<int>(threads);
+  const std::size_t largest = threads * (ranks <= 3 ? 7 : ranks == 4 ? 6 : ranks <= 6 ? 3 : 2);  // kernels/direct.hpp, streamed_move_packs
+  plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
+  plan.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks)), largest) * pack_bytes;
+  const std::size_t tiles = tiles_of(plan, chunk_packs);
+  plan.wide = tiles > fewest || tiles > slot_bytes / row_bytes(plan, lanes);
+  return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, fewest, fewest);
 }
 
 /// Grids as measured on 2, 3 and 4 H200 (perf/results). Small messages want every pack under way at once, on as many
@@ -103,6 +132,11 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
 
 }  // namespace
 
+std::size_t slot_bytes_of(const Plan& plan) {
+  constexpr std::size_t word_bytes = 4;  // of escapes, a thread
+  return plan.tile_bytes + (plan.wire == Wire::escaped ? static_cast<std::size_t>(plan.threads) * word_bytes : 0);
+}
+
 int block_limit(const Fabric& fabric, const PlannerOptions& options) {
   if (fabric.backend == Backend::host) return 1;
   // All blocks of all ranks on a device must run at once, and leave room for the caller's kernels.
@@ -120,7 +154,10 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   const int limit = block_limit(fabric, options);
   plan.wire = wire_for(options, fabric, operation.type);
   if (has_direct_kernel(plan, fabric, operation)) {
-    if (!shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes)) return {};
+    const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
+    const bool shaped = moves ? shape_move(plan, chunk_packs, fabric.ranks, limit, options.sentinel_slot_bytes)
+                              : shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes);
+    if (!shaped) return {};
     return tiles_of(plan, chunk_packs);
   }
   if (fabric.backend == Backend::host) {

@@ -1,0 +1,103 @@
+#pragma once
+
+#include "kernels/direct_call.cuh"
+
+// A direct call of many tiles: a block walks them in iterations, one step each.
+//
+// When a message has more tiles than a slot row has stages, the courier collects the progress of the other warps and
+// publishes it to the peers as credit: at iteration i a slot written at iteration i - stages is free once every peer has
+// finished the iteration that emptied it, i + 1 - stages. Such a call is wide: it waits for everybody's header first, which
+// proves that all have finished the call before, and then has both halves of the slots to itself; the next call waits likewise.
+namespace collectives::kernels {
+
+template <typename Args, typename Wire, int N>
+class StreamedCall : protected DirectCall<Args, Wire, N> {
+  using Base = DirectCall<Args, Wire, N>;
+
+ public:
+  __device__ StreamedCall(const Args& args, std::uint32_t* progress) : Base(args), progress_(progress) {}
+
+ protected:
+  using Base::args_;
+  using Base::watch_;
+
+  template <typename Step>
+  __device__ void run(int iterations, Step step) {
+    iterations_ = iterations;
+    const Mark next = this->next();
+    this->begin(next, args_.wide);
+    this->announce();
+    this->await_all(args_.wide || static_cast<std::uint32_t>(next) != 0);
+    this->is_courier() ? run_courier() : run_worker(step);
+  }
+
+  /// A worker warp waits until every peer has finished iteration i + 1 - stages. A lane remembers the latest credit of its
+  /// peer: peers are mostly ahead, and a look at memory every time costs a tenth of a large message's bandwidth.
+  __device__ void await_credit(int i) {
+    const int needed = i + 2 - static_cast<int>(args_.stages);
+    if (!credits() || needed <= 1) return;  // iteration 0 empties nothing
+    const bool peer = this->has_peer();
+    const Mark target = mark(watch_.epoch(), static_cast<std::uint32_t>(needed));
+    if (__all_sync(0xffffffffu, !peer || reached(credit_, target))) return;
+    while (peer && !reached(credit_, target)) {
+      credit_ = observe(credit(args_.rank, this->lane()));
+      if (!reached(credit_, target) && !watch_.keep_waiting()) break;
+    }
+    __syncwarp();
+  }
+
+ private:
+  __device__ bool credits() const { return args_.tiles > args_.stages; }
+
+  __device__ void run_courier() {
+    this->advance_epoch(args_.wide);
+    if (credits()) carry_credits();
+    if (blockIdx.x == 0) this->await_headers(args_, watch_.epoch());
+  }
+
+  template <typename Step>
+  __device__ void run_worker(Step step) {
+    credit_ = mark(watch_.epoch(), 0);
+    step(0);
+    this->advance_epoch(args_.wide);
+    for (int i = 1; i < iterations_; ++i) {
+      step(i);
+      if (credits()) report(i);
+    }
+  }
+
+  /// A worker warp: all its lanes have emptied what iteration i empties.
+  __device__ void report(int i) {
+    __syncwarp();
+    if (this->lane() == 0) store_progress(progress_ + threadIdx.x / 32, static_cast<std::uint32_t>(i + 1));
+  }
+  /// The courier: once all warps have finished iteration i, the peers may know.
+  __device__ void carry_credits() {
+    for (int i = 1; i + 1 < iterations_; ++i) {
+      if (this->lane() < static_cast<int>(this->workers()) / 32)
+        while (load_progress(progress_ + this->lane()) < static_cast<std::uint32_t>(i + 1) && watch_.keep_waiting()) {
+        }
+      __syncwarp();
+      if (this->has_peer()) signal(credit(this->lane(), args_.rank), mark(watch_.epoch(), static_cast<std::uint32_t>(i + 1)));
+    }
+  }
+
+  __device__ Mark* credit(int rank, int from) const {
+    return reinterpret_cast<Mark*>(args_.pools[rank] + Layout::credits) + from * max_blocks + blockIdx.x;
+  }
+
+  static __device__ void store_progress(std::uint32_t* word, std::uint32_t value) {
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))), "r"(value) : "memory");
+  }
+  static __device__ std::uint32_t load_progress(const std::uint32_t* word) {
+    std::uint32_t value;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))) : "memory");
+    return value;
+  }
+
+  int iterations_ = 0;
+  std::uint32_t* progress_;  ///< a word a worker warp, in shared memory
+  Mark credit_ = 0;          ///< the latest this lane has seen of its peer, see await_credit
+};
+
+}  // namespace collectives::kernels
