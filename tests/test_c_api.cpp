@@ -77,7 +77,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   REQUIRE(coll_options_init(&options, sizeof options) == coll_success);
   const Options untouched = options_of(&options);
   CHECK(untouched.backend == Backend::automatic);
-  CHECK_FALSE((untouched.pool_bytes || untouched.algorithm || untouched.wire || untouched.timeout_ms));
+  CHECK_FALSE((untouched.pool_bytes || untouched.algorithm || untouched.wire || untouched.timeout_ms || untouched.mode));
 
   options.algorithm = coll_kary_tree;
   options.arity = 3;
@@ -87,6 +87,11 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   options.timeout_ms = 17;
   options.first_epoch = 0x7fffffff;
   options.pool_bytes = 1 << 20;
+  options.mode = coll_mode_host;
+  options.prove_links = 1;
+  const coll_rank_pair refused[] = {{2, 0}, {1, 2}};
+  options.refused = refused;
+  options.refused_count = 2;
   const Options set = options_of(&options);
   CHECK(set.algorithm == AlgorithmChoice{Algorithm::kary_tree, 3});
   CHECK(set.wire == Wire::sentinel);
@@ -95,6 +100,33 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   CHECK(set.timeout_ms == 17u);
   CHECK(set.first_epoch == 0x7fffffffu);
   CHECK(set.pool_bytes == std::size_t{1 << 20});
+  CHECK(set.mode == PeerMode::host);
+  CHECK(set.prove_links);
+  CHECK(set.refused == std::vector<std::pair<int, int>>{{2, 0}, {1, 2}});
+  options.refused = nullptr;
+  CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("coll_options.refused is null"));
+}
+
+TEST_CASE("options of the first version leave what came later at its default", "[c_api]") {
+  coll_options options;
+  std::memset(&options, 0xff, sizeof options);
+  REQUIRE(coll_options_init(&options, 48) == coll_success);
+  const Options first = options_of(&options);
+  CHECK_FALSE(first.mode);
+  CHECK_FALSE(first.prove_links);
+  CHECK(first.refused.empty());
+}
+
+TEST_CASE("mode p2p through the C interface is an error that names the missing link", "[c_api][mode]") {
+  coll_options options = host_options();
+  options.mode = coll_mode_p2p;
+  const coll_rank_pair refused{1, 0};
+  options.refused = &refused;
+  options.refused_count = 1;
+  coll_comm* comms[2] = {};
+  CHECK(coll_comm_create_local(nullptr, 2, &options, comms) == coll_unsupported);
+  CHECK_THAT(coll_last_error(), ContainsSubstring("missing: 0-1 (refused by the options)"));
+  CHECK(comms[0] == nullptr);
 }
 
 TEST_CASE("an options structure of another version is taken where it can be and refused where not", "[c_api]") {
@@ -131,6 +163,9 @@ TEST_CASE("a number that names nothing is refused with what is allowed", "[c_api
   options = host_options();
   options.wire = number == -1 ? -2 : number;
   CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("1 (flagged)"));
+  options = host_options();
+  options.mode = number == -1 ? -2 : number;
+  CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("2 (host)"));
 }
 
 TEST_CASE("null arguments of the C interface are errors that name them", "[c_api]") {

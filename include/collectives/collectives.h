@@ -101,6 +101,16 @@ enum {
 typedef int coll_wire;
 enum { coll_wire_automatic = -1, coll_wire_sentinel = 0, coll_wire_flagged = 1, coll_wire_escaped = 2 };
 
+/** How ranks reach each other's memory: by peer access where there is any and through host memory elsewhere; by peer access alone, or
+ * coll_unsupported that names the pairs without it; or through host memory alone. */
+typedef int coll_mode;
+enum {
+  coll_mode_environment = -1, /**< in options: what COLLECTIVES_P2P says, else auto */
+  coll_mode_auto = 0,
+  coll_mode_p2p = 1,
+  coll_mode_host = 2
+};
+
 /** What cudaStream_t is. Null is the legacy default stream; the host backend ignores it. */
 typedef struct CUstream_st* coll_stream;
 
@@ -111,6 +121,12 @@ typedef struct coll_comm coll_comm;
 typedef struct coll_unique_id {
   char bytes[COLL_UNIQUE_ID_BYTES];
 } coll_unique_id;
+
+/** Two different ranks, in any order. */
+typedef struct coll_rank_pair {
+  int a;
+  int b;
+} coll_rank_pair;
 
 /** How a communicator behaves. Fill it with coll_options_init, then change fields. Later versions append fields; `size` tells
  * the library how many the caller knows. */
@@ -125,6 +141,10 @@ typedef struct coll_options {
   uint32_t timeout_ms;      /**< 0: COLLECTIVES_TIMEOUT_MS, else 300000 */
   uint32_t first_epoch;     /**< where the call counter starts; for tests */
   size_t pool_bytes;        /**< the pool's upper bound; 0: COLLECTIVES_POOL_BYTES, else a tenth of the free memory */
+  coll_mode mode;           /**< beats COLLECTIVES_P2P */
+  int prove_links;          /**< not 0: move data over links that no verification has proved, and avoid those that fail */
+  const coll_rank_pair* refused; /**< ranks that shall not reach each other directly; read during the call; rank 0's count */
+  size_t refused_count;
 } coll_options;
 
 /** A call as far as its plan depends on it. The caller sets `size` to sizeof(coll_plan_request). */

@@ -31,8 +31,8 @@ struct Options {
   std::optional<Wire> wire;                 ///< force one where the type allows it
   bool invariant = false;                   ///< direct algorithms only, so that no bit depends on the message size
   std::optional<std::uint32_t> timeout_ms;  ///< beats COLLECTIVES_TIMEOUT_MS
-  bool staged = false;                      ///< GPUs meet in pinned host memory, as with COLLECTIVES_P2P=off
-  std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P; rank 0's count
+  std::optional<PeerMode> mode;             ///< beats COLLECTIVES_P2P; p2p throws Error(unsupported) that names the pairs without a link
+  std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P where no mode is given; rank 0's count
   bool prove_links = false;                 ///< move data over links that no verification has proved, and avoid those that fail
   int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
   std::uint32_t first_epoch = 0;            ///< where the call counter starts; tests start it just before it wraps

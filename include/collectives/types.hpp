@@ -33,6 +33,14 @@ inline constexpr int collective_count = 9;
 /// Where ranks live: GPUs, or threads and processes of this machine's CPUs.
 enum class Backend : std::uint8_t { automatic, cuda, host };
 
+/// How ranks reach each other's memory: by peer access where there is any and through host memory elsewhere; by peer access alone, or
+/// an error that names the pairs without it; or through host memory alone.
+enum class PeerMode : std::uint8_t { automatic, p2p, host };
+constexpr const char* name_of(PeerMode mode) {
+  constexpr const char* names[] = {"auto", "p2p", "host"};
+  return names[static_cast<int>(mode)];
+}
+
 constexpr bool is_valid(DataType type) { return static_cast<int>(type) < data_type_count; }
 constexpr bool is_valid(Collective collective) { return static_cast<int>(collective) < collective_count; }
 constexpr bool is_valid(ReduceOp op) { return static_cast<int>(op) < reduce_op_count; }

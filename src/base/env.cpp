@@ -39,13 +39,14 @@ std::pair<int, int> parse_pair(std::string_view pair, const std::string& value) 
   const auto dash = pair.find('-');
   if (dash == std::string_view::npos || !parse_whole(pair.substr(0, dash), ranks.first) ||
       !parse_whole(pair.substr(dash + 1), ranks.second) || ranks.first < 0 || ranks.second < 0 || ranks.first == ranks.second)
-    refuse("COLLECTIVES_P2P", value, "auto, off, or pairs of different ranks to refuse such as 0-1,2-3");
+    refuse("COLLECTIVES_P2P", value, "auto, required, off, or pairs of different ranks to refuse such as 0-1,2-3");
   return ranks;
 }
 
 PeerPolicy parse_p2p(const std::string& value) {
   if (value == "auto") return {};
-  if (value == "off") return {.off = true, .refused = {}};
+  if (value == "required") return {.mode = PeerMode::p2p, .refused = {}};
+  if (value == "off") return {.mode = PeerMode::host, .refused = {}};
   PeerPolicy policy;
   for (std::string_view rest = value;;) {
     const auto comma = rest.find(',');
@@ -76,7 +77,7 @@ int count_from(const char* name) {
 }  // namespace
 
 bool PeerPolicy::refuses(int a, int b) const {
-  if (off && a != b) return true;
+  if (mode == PeerMode::host && a != b) return true;
   for (const auto& [x, y] : refused)
     if ((x == a && y == b) || (x == b && y == a)) return true;
   return false;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <collectives/types.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -12,9 +13,10 @@ namespace collectives {
 
 enum class LogLevel : int { off, error, warn, info, trace };
 
-/// `COLLECTIVES_P2P`: use peer access where it is (automatic), nowhere (off), or everywhere but for these unordered pairs of ranks.
+/// `COLLECTIVES_P2P`: use peer access where it is (auto), everywhere or not at all (required), nowhere (off), or where it is but for
+/// these unordered pairs of ranks.
 struct PeerPolicy {
-  bool off = false;
+  PeerMode mode = PeerMode::automatic;
   std::vector<std::pair<int, int>> refused;
 
   bool refuses(int a, int b) const;

@@ -43,6 +43,8 @@ static_assert(coll_one_shot == static_cast<int>(Algorithm::one_shot) && coll_two
               algorithm_count == 9);
 static_assert(coll_wire_sentinel == static_cast<int>(Wire::sentinel) && coll_wire_flagged == static_cast<int>(Wire::flagged) &&
               coll_wire_escaped == static_cast<int>(Wire::escaped));
+static_assert(coll_mode_auto == static_cast<int>(PeerMode::automatic) && coll_mode_p2p == static_cast<int>(PeerMode::p2p) &&
+              coll_mode_host == static_cast<int>(PeerMode::host));
 static_assert(COLL_MAX_RANKS == max_ranks && COLL_UNIQUE_ID_BYTES == sizeof(UniqueId));
 
 // The structures as the first version had them: no caller's can be smaller.
@@ -87,7 +89,11 @@ constexpr coll_options defaults{.size = sizeof(coll_options),
                                 .max_blocks = 0,
                                 .timeout_ms = 0,
                                 .first_epoch = 0,
-                                .pool_bytes = 0};
+                                .pool_bytes = 0,
+                                .mode = coll_mode_environment,
+                                .prove_links = 0,
+                                .refused = nullptr,
+                                .refused_count = 0};
 
 }  // namespace
 
@@ -123,6 +129,10 @@ Options options_of(const coll_options* options) {
   if (known.timeout_ms != 0) result.timeout_ms = known.timeout_ms;
   result.first_epoch = known.first_epoch;
   if (known.pool_bytes != 0) result.pool_bytes = known.pool_bytes;
+  if (known.mode != coll_mode_environment) result.mode = enum_of<PeerMode>(known.mode, 3, "mode");
+  result.prove_links = known.prove_links != 0;
+  require(known.refused != nullptr || known.refused_count == 0, "coll_options.refused is null and its count is not 0");
+  for (std::size_t i = 0; i < known.refused_count; ++i) result.refused.emplace_back(known.refused[i].a, known.refused[i].b);
   return result;
 }
 

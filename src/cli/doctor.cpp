@@ -35,7 +35,7 @@ void check_all_reduces(Examination& seen, std::vector<int> devices) {
   options.timeout_ms = patience_ms;
   seen.all_reduce = check_all_reduce(devices, options, sizes);
   if (!gpus) return;
-  options.staged = true;
+  options.mode = PeerMode::host;
   seen.control = check_all_reduce(devices, options, sizes);
 }
 

@@ -38,6 +38,8 @@ void set(const char* name, const char* value) {
 }
 
 void choose(const std::string& mode) {
+  if (mode == "auto") set("COLLECTIVES_P2P", "auto");
+  if (mode == "p2p") set("COLLECTIVES_P2P", "required");
   if (mode == "host") set("COLLECTIVES_P2P", "off");
   if (mode == "nccl") set("COLLECTIVES_DISABLE", "1");
 }
@@ -46,12 +48,13 @@ void choose(const std::string& mode) {
 
 Exit run_run(const Words& words, std::ostream& out) {
   CLI::App app("A command on libcollectives instead of NCCL: its calls go to our libnccl.so.2", "collectives run");
-  std::string mode = "auto", library;
+  std::string mode, library;
   bool quiet = false;
   // What follows -- is the command's own, its options too.
   const auto dashes = std::find(words.begin(), words.end(), "--");
-  app.add_option("--mode", mode, "auto: peer access where it is good; host: none, through host memory; nccl: every call to NCCL, for comparison")
-      ->check(CLI::IsMember({"auto", "host", "nccl"}));
+  app.add_option("--mode", mode, "auto: peer access where it is good; p2p: an error where it is missing; host: none, through host memory; nccl: every call to NCCL, for "
+                                  "comparison. Default: what COLLECTIVES_P2P says, else auto")
+      ->check(CLI::IsMember({"auto", "p2p", "host", "nccl"}));
   app.add_option("--library", library, "the libnccl.so.2 to put in front")->type_name("FILE");
   app.add_option("--fallback", [](const CLI::results_t& files) { set("COLLECTIVES_NCCL_FALLBACK", files.front().c_str()); return true; },
                  "NCCL's own libnccl.so.2, for what libcollectives does not do")->type_name("FILE");

@@ -23,6 +23,7 @@ struct Introduction {
   Backend backend;
   std::uint8_t invariant;
   std::uint8_t prove_links;
+  PeerMode mode;
   std::int16_t algorithm;  ///< -1: not forced
   std::int16_t arity;
   std::int16_t wire;  ///< -1: not forced
@@ -50,6 +51,7 @@ Introduction introduce(const Settings& settings, Backend backend, int device) {
   mine.backend = backend;
   mine.invariant = settings.options.invariant;
   mine.prove_links = settings.options.prove_links;
+  mine.mode = settings.p2p.mode;
   mine.algorithm = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->algorithm) : -1;
   mine.arity = settings.options.algorithm ? static_cast<std::int16_t>(settings.options.algorithm->arity) : -1;
   mine.wire = settings.options.wire ? static_cast<std::int16_t>(*settings.options.wire) : -1;
@@ -71,7 +73,8 @@ void expect_same_options(const std::vector<Introduction>& all, int rank) {
                                      other.backend == Backend::cuda ? "CUDA" : "the host"); },
             ErrorCode::mismatch);
     const bool same = other.invariant == mine.invariant && other.algorithm == mine.algorithm && other.arity == mine.arity && other.wire == mine.wire &&
-                      other.max_blocks == mine.max_blocks && other.first_epoch == mine.first_epoch && other.prove_links == mine.prove_links;
+                      other.max_blocks == mine.max_blocks && other.first_epoch == mine.first_epoch && other.prove_links == mine.prove_links &&
+                      (other.mode == PeerMode::p2p) == (mine.mode == PeerMode::p2p);
     require(same, [&] { return fmt::format("ranks {} and {} were given different options: expected the same on every rank", rank, peer); }, ErrorCode::mismatch);
   }
 }
@@ -92,27 +95,39 @@ std::vector<int> ordinals_of(const std::vector<Introduction>& all, Backend backe
   return devices;
 }
 
-/// Rank 0's fabric, on every rank. A GPU that rank 0 cannot see counts as out of reach of the others.
-Fabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend backend, const Settings& settings) {
+/// Rank 0's fabric, on every rank; why, on rank 0. A GPU that rank 0 cannot see counts as out of reach of the others.
+KnownFabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend backend, const Settings& settings) {
   const bool all_visible = std::find(devices.begin(), devices.end(), -1) == devices.end();
   Bytes bytes;
+  KnownFabric known;
   if (mesh.rank() == 0) {
-    Fabric fabric = all_visible ? fabric_for(devices, backend, settings) : host_fabric(mesh.size());
+    known = all_visible ? fabric_for(devices, backend, settings) : KnownFabric{host_fabric(mesh.size()), {}};
     if (!all_visible) {
+      Fabric& fabric = known.fabric;
       log(LogLevel::warn, "rank 0 does not see every rank's GPU (CUDA_VISIBLE_DEVICES?): the ranks meet in pinned host memory");
       fabric.backend = backend;
-      apply_peer_policy(fabric, [](int, int) { return true; });
+      refuse_pairs(known, "rank 0 does not see every GPU", [](int, int) { return true; });
 #if COLLECTIVES_HAS_CUDA
       int multiprocessors = 0;
       cuda_check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, devices[0]));
       fabric.multiprocessors = static_cast<std::uint32_t>(multiprocessors);
 #endif
     }
-    bytes = to_bytes(fabric);
+    bytes = to_bytes(known.fabric);
   }
   // As long as rank 0's: a round carries equally many bytes of every rank.
   bytes.resize(gather_all(mesh, bytes.size())[0]);
-  return fabric_from_bytes(mesh.all_gather(bytes)[0]);
+  known.fabric = fabric_from_bytes(mesh.all_gather(bytes)[0]);
+  return known;
+}
+
+/// On every rank, with rank 0's reasons.
+void expect_mode_together(Mesh& mesh, KnownFabric& known, PeerMode mode) {
+  if (mode != PeerMode::p2p || known.fabric.fully_connected()) return;
+  Bytes text(2048);  // as long on every rank, with a zero at its end
+  const std::string mine = missing_pairs(known);
+  std::copy_n(mine.begin(), std::min(mine.size(), text.size() - 1), text.begin());
+  throw Error(ErrorCode::unsupported, reinterpret_cast<const char*>(mesh.all_gather(text)[0].data()));
 }
 
 std::size_t share_of(const std::vector<Introduction>& all) {
@@ -172,6 +187,8 @@ void meet(World& world, RankContext& context, const MeetingPlaces& places, const
   }
   if (!ok) {
     require(places.own == PoolKind::device, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);
+    require(settings.p2p.mode != PeerMode::p2p, "mode p2p: the GPUs reach each other, but their memory cannot be mapped: see the warnings of those that failed",
+            ErrorCode::unsupported);
     log(LogLevel::warn, "rank {}: falling back to pinned host memory", context.rank);
     world.mappings.clear();
     world.pools.clear();
@@ -235,7 +252,9 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   Mesh& mesh = *world->mesh;
   const auto introductions = gather_all(mesh, introduce(settings, backend, device));
   expect_same_options(introductions, rank);
-  Fabric fabric = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  KnownFabric known = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  Fabric& fabric = known.fabric;
+  expect_mode_together(mesh, known, settings.p2p.mode);
   const kernels::Layout layout = layout_for(share_of(introductions) / meeting_places(fabric).pools_a_bound(), backend);
 
   RankContext context{.rank = rank,
@@ -248,10 +267,14 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   context.left_peers = [&mesh] { return mesh.left_peers(); };
   meet(*world, context, meeting_places(fabric), settings);
   if (options.prove_links && context.pools_in_device_memory && prove_together(mesh, context, fabric, first_on_gpu(introductions))) {
+    note_failed_proofs(known);
+    expect_mode_together(mesh, known, settings.p2p.mode);
     world->forget_pools();
     context.pools = context.common = {};
     meet(*world, context, meeting_places(fabric), settings);
   }
+  if (meeting_places(fabric).own == PoolKind::device && !context.pools_in_device_memory) note_unmapped(known);
+  if (rank == 0) log_choice(known, settings.p2p.mode);
   world->planner = plan_together(mesh, fabric, settings, layout);
   context.mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes);
   RankPool& pool = world->pools[0];

@@ -89,15 +89,20 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
   const std::vector<int> places = backend == Backend::cuda ? devices : std::vector<int>(devices.size(), -1);
   std::size_t share = SIZE_MAX;
   for (const int device : places) share = std::min(share, share_of(device, places, pool_allowance(device, settings.options.pool_bytes)));
-  Fabric fabric = fabric_for(devices, backend, settings);
+  KnownFabric known = fabric_for(devices, backend, settings);
+  Fabric& fabric = known.fabric;
+  expect_mode(known, settings.p2p.mode);
   const kernels::Layout layout = layout_for(share / meeting_places(fabric).pools_a_bound(), backend);
 
   auto world = std::make_shared<World>();
   MeetingPlaces meeting = meet(*world, fabric, places, settings, layout);
   if (options.prove_links && prove_all(*world, meeting, fabric, places, layout)) {
+    note_failed_proofs(known);
+    expect_mode(known, settings.p2p.mode);
     world->forget_pools();
     meeting = meet(*world, fabric, places, settings, layout);
   }
+  log_choice(known, settings.p2p.mode);
   world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
 
   std::vector<Communicator> communicators;

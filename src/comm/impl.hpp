@@ -8,6 +8,7 @@
 
 #include "base/env.hpp"
 #include "comm/operands.hpp"
+#include "comm/reach.hpp"
 #include "exec/executor.hpp"
 #include "memory/pool.hpp"
 #include "planner/planner.hpp"
@@ -19,7 +20,7 @@ namespace collectives {
 /// The options with the environment's values where the caller left them open.
 struct Settings {
   Options options;
-  PeerPolicy p2p;
+  PeerPolicy p2p;  ///< the mode of the options or else what the environment says
   std::string machine_file;
   std::uint32_t timeout_ms = 0;
 };
@@ -40,8 +41,8 @@ struct RankPool {
 /// Makes and fills a rank's pool: zeros, empty sentinel slots, the first epoch.
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch);
 
-/// The ranks' machine with what COLLECTIVES_P2P refuses taken out. `devices` are CUDA ordinals.
-Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings);
+/// The ranks' machine with the links taken out that shall not be used. `devices` are CUDA ordinals.
+KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings);
 
 /// Where ranks meet: in each other's pools, which lie in device memory, in host memory that all of them reach, or in both where some pairs
 /// reach each other and some do not.

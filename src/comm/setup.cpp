@@ -4,7 +4,6 @@
 #include <collectives/verify.hpp>
 #include <cstring>
 
-#include "base/log.hpp"
 #include "base/require.hpp"
 #include "comm/impl.hpp"
 
@@ -52,8 +51,7 @@ Machine detected_with_verdicts() {
 Settings settings_from(const Options& options) {
   const Environment environment = read_environment();
   Settings settings{.options = options, .p2p = environment.p2p, .machine_file = environment.machine_file, .timeout_ms = environment.timeout_ms};
-  settings.p2p.refused.insert(settings.p2p.refused.end(), options.refused.begin(), options.refused.end());
-  if (options.staged) settings.p2p = {.off = true, .refused = {}};
+  if (options.mode) settings.p2p = {.mode = *options.mode, .refused = {}};
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
@@ -115,17 +113,20 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
   return made;
 }
 
-Fabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings) {
+KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings) {
   const int ranks = static_cast<int>(devices.size());
-  Fabric fabric;
-  if (!settings.machine_file.empty()) {
-    fabric = fabric_of(read_machine_file(settings.machine_file), devices);
+  KnownFabric known;
+  if (backend == Backend::host && settings.machine_file.empty()) {
+    known.fabric = host_fabric(ranks);
   } else {
-    fabric = backend == Backend::host ? host_fabric(ranks) : fabric_of(detected_with_verdicts(), devices);
+    const Machine machine = settings.machine_file.empty() ? detected_with_verdicts() : read_machine_file(settings.machine_file);
+    known = {fabric_of(machine, devices), reasons_of(machine, devices)};
   }
-  fabric.backend = backend;
-  apply_peer_policy(fabric, [&](int a, int b) { return settings.p2p.refuses(a, b); });
-  return fabric;
+  known.fabric.backend = backend;
+  const PeerPolicy in_options{.mode = PeerMode::automatic, .refused = settings.options.refused};
+  refuse_pairs(known, settings.p2p.mode == PeerMode::host ? "mode host" : "refused by COLLECTIVES_P2P", [&](int a, int b) { return settings.p2p.refuses(a, b); });
+  refuse_pairs(known, "refused by the options", [&](int a, int b) { return in_options.refuses(a, b); });
+  return known;
 }
 
 MeetingPlaces meeting_places(const Fabric& fabric) {
@@ -144,7 +145,6 @@ MeetingPlaces meeting_places(const Fabric& fabric) {
   // blocks count by, they would count over PCIe, 4 us a block.
   if (host && refused == fabric.ranks * (fabric.ranks - 1)) return {.own = common, .common = {}, .out_of_reach = {}};
   places.common = common;
-  log(LogLevel::info, "{} of {} pairs of ranks have no peer access: they meet in host memory", refused / 2, fabric.ranks * (fabric.ranks - 1) / 2);
   return places;
 }
 

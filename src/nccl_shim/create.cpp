@@ -93,7 +93,7 @@ void leave_to_real(DropInRank& rank, const DropInId& id, const std::string& reas
 /// Is this a failure after which NCCL is worth a try?
 bool may_be_elsewhere(const Error& error, const DropInId& id) {
   switch (error.code()) {
-    case ErrorCode::unsupported: return has_real_nccl();
+    case ErrorCode::unsupported: return has_real_nccl() && read_environment().p2p.mode != PeerMode::p2p;  // p2p is that or an error
     case ErrorCode::timeout:
     case ErrorCode::peer_lost:
     case ErrorCode::invalid_argument: return id.real && has_real_nccl();
