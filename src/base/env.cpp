@@ -68,6 +68,12 @@ bool parse_switch(std::string_view name, const std::string& value) {
   return value == "1";
 }
 
+CallSummary parse_summary(const std::string& value) {
+  if (value == "ranks") return CallSummary::ranks;
+  if (value != "0" && value != "1") refuse("COLLECTIVES_SUMMARY", value, "0, 1 or ranks");
+  return value == "1" ? CallSummary::process : CallSummary::none;
+}
+
 /// A launcher's number; 0 for what is none.
 int count_from(const char* name) {
   int count = 0;
@@ -110,7 +116,7 @@ Environment read_environment() {
   environment.algorithm = value_of("COLLECTIVES_ALGORITHM");
   environment.nccl_fallback = value_of("COLLECTIVES_NCCL_FALLBACK");
   if (const auto value = value_of("COLLECTIVES_DISABLE"); !value.empty()) environment.disable = parse_switch("COLLECTIVES_DISABLE", value);
-  if (const auto value = value_of("COLLECTIVES_SUMMARY"); !value.empty()) environment.summary = parse_switch("COLLECTIVES_SUMMARY", value);
+  if (const auto value = value_of("COLLECTIVES_SUMMARY"); !value.empty()) environment.summary = parse_summary(value);
   return environment;
 }
 

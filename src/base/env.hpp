@@ -22,6 +22,9 @@ struct PeerPolicy {
   bool refuses(int a, int b) const;
 };
 
+/// What libnccl.so.2 says at the end of a process: nothing, its calls, or those of each rank.
+enum class CallSummary : int { none, process, ranks };
+
 /// Every environment variable of this library, parsed. Unset variables leave the default.
 struct Environment {
   LogLevel log = LogLevel::warn;               ///< COLLECTIVES_LOG
@@ -32,7 +35,7 @@ struct Environment {
   std::uint32_t timeout_ms = 300'000;          ///< COLLECTIVES_TIMEOUT_MS
   std::string nccl_fallback;                   ///< COLLECTIVES_NCCL_FALLBACK; empty: the next in the loader's search order
   bool disable = false;                        ///< COLLECTIVES_DISABLE
-  bool summary = false;                        ///< COLLECTIVES_SUMMARY
+  CallSummary summary = CallSummary::none;     ///< COLLECTIVES_SUMMARY
 };
 
 /// Reads the variables anew. Throws Error(invalid_argument) that names the variable, its value and what is allowed.

@@ -49,7 +49,7 @@ void choose(const std::string& mode) {
 Exit run_run(const Words& words, std::ostream& out) {
   CLI::App app("A command on libcollectives instead of NCCL: its calls go to our libnccl.so.2", "collectives run");
   std::string mode, library;
-  bool quiet = false;
+  bool quiet = false, each_rank = false;
   // What follows -- is the command's own, its options too.
   const auto dashes = std::find(words.begin(), words.end(), "--");
   app.add_option("--mode", mode, "auto: peer access where it is good; p2p: an error where it is missing; host: none, through host memory; nccl: every call to NCCL, for "
@@ -58,14 +58,15 @@ Exit run_run(const Words& words, std::ostream& out) {
   app.add_option("--library", library, "the libnccl.so.2 to put in front")->type_name("FILE");
   app.add_option("--fallback", [](const CLI::results_t& files) { set("COLLECTIVES_NCCL_FALLBACK", files.front().c_str()); return true; },
                  "NCCL's own libnccl.so.2, for what libcollectives does not do")->type_name("FILE");
-  app.add_flag("--quiet", quiet, "no summary of its calls when a process ends");
+  auto* silence = app.add_flag("--quiet", quiet, "no summary of its calls when a process ends");
+  app.add_flag("--ranks", each_rank, "a summary for each rank")->excludes(silence);
   app.footer("collectives run [options] -- COMMAND [its options]");
   if (!parse(app, Words(words.begin(), dashes), out)) return Exit::healthy;
   if (dashes == words.end() || dashes + 1 == words.end()) throw Error(ErrorCode::invalid_argument, "expected -- and a command to run");
   const fs::path file = library.empty() ? find_library() : fs::absolute(library);
   if (!fs::exists(file)) throw Error(ErrorCode::invalid_argument, fmt::format("{}: no such library", file.string()));
   choose(mode);
-  if (!quiet) set("COLLECTIVES_SUMMARY", "1");
+  if (!quiet) set("COLLECTIVES_SUMMARY", each_rank ? "ranks" : "1");
   out.flush();
 
   // A shell keeps what the caller preloads already behind ours.

@@ -8,7 +8,6 @@
 
 #include "base/require.hpp"
 #include "nccl_shim/abi.hpp"
-#include "nccl_shim/counts.hpp"
 
 namespace collectives {
 namespace {
@@ -51,15 +50,10 @@ void check_peer(const DropInRank& rank, int peer, const char* what) {
   require(peer >= 0 && peer < rank.size(), [&] { return fmt::format("{} {}: expected 0 to {}", what, peer, rank.size() - 1); });
 }
 
-/// Counts a call whose arguments are right, and issues or queues it. One without elements is no call.
+/// Issues or queues a call whose arguments are right. One without elements is no call.
 template <typename Issue>
 void ask(const DropInRankPointer& rank, const PlanRequest& request, std::size_t elements, Stream stream, Issue issue) {
-  if (request.count == 0) return;
-  if (auto* counts = DropInCounts::if_wanted()) counts->add(request.collective, elements * size_of(request.type), name_of(rank->native().plan_for(request).choice.algorithm));
-  auto& group = DropInGroup::of_this_thread();
-  if (group.is_open()) return group.add({rank, request, stream, issue});
-  issue(rank->native());
-  await_on_host(*rank, stream);
+  if (request.count > 0) DropInGroup::of_this_thread().add({rank, request, elements * size_of(request.type), stream, issue});
 }
 
 }  // namespace
@@ -181,7 +175,6 @@ void ask_send(const DropInRankPointer& rank, const DropInRequest& request) {
   check_peer(*rank, request.root, "peer");
   check_pointer(request.in, checked, "sendbuff");
   if (checked.count == 0) return;
-  if (auto* counts = DropInCounts::if_wanted()) counts->add(Collective::exchange, checked.count * size_of(checked.type), "sends");
   DropInGroup::of_this_thread().add(rank, Send{{request.in, checked.count, checked.type}, request.root}, request.stream);
 }
 

@@ -168,18 +168,26 @@ void DropInGroup::add(const std::shared_ptr<DropInRank>& rank, const Receive& re
 }
 
 void DropInGroup::issue(const DropInCall& call) {
-  call.issue(call.rank->native());
+  Communicator& communicator = call.rank->native();
+  const char* algorithm = DropInCounts::if_wanted() != nullptr ? name_of(communicator.plan_for(call.request).choice.algorithm) : "";
+  CountedCall counted(*call.rank, call.request.collective, call.bytes, algorithm, call.stream);
+  call.issue(communicator);
   if (!of_this_thread().is_open()) await_on_host(*call.rank, call.stream);
+  counted.finish();
 }
 
 void DropInGroup::issue(const Messages& messages) {
   const Stream stream = messages.streams.front();
   const std::vector<Stream> others(messages.streams.begin() + 1, messages.streams.end());
   Communicator& communicator = messages.rank->native();
+  std::size_t bytes = 0;
+  for (const Send& send : messages.sends) bytes += send.buffer.count * size_of(send.buffer.type);
+  CountedCall counted(*messages.rank, Collective::exchange, bytes, "sends", stream);
   join_streams(communicator.device(), stream, others);
   exchange_in_turns(communicator, messages.sends, messages.receives, stream);
   fork_streams(communicator.device(), stream, others);
   if (!of_this_thread().is_open()) await_on_host(*messages.rank, stream);
+  counted.finish();
 }
 
 NcclResult DropInGroup::create_all() {

@@ -24,7 +24,8 @@ struct DropInCreation {
 /// A collective as it will be issued.
 struct DropInCall {
   std::shared_ptr<DropInRank> rank;
-  PlanRequest request;  ///< for its price
+  PlanRequest request;    ///< for its price
+  std::size_t bytes = 0;  ///< of the whole message
   Stream stream = nullptr;
   std::function<void(Communicator&)> issue;
 };

@@ -1,3 +1,4 @@
+#include <collectives/error.hpp>
 #include <cstdlib>
 #include <new>
 
@@ -22,6 +23,65 @@ class Uncaptured {
 
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+class EventTimer final : public StreamTimer {
+ public:
+  explicit EventTimer(int device) : device_(device) {
+    const DeviceScope scope(device_);
+    for (auto* event : {&begin_, &end_}) {
+      cudaEvent_t raw = nullptr;
+      cuda_check(cudaEventCreate(&raw));
+      event->reset(raw);
+    }
+  }
+
+  bool begin(Stream stream) noexcept override {
+    return attempt([&] {
+      cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+      if (!went_well(cudaStreamIsCapturing(stream, &status)) || status != cudaStreamCaptureStatusNone || !passed()) return false;
+      recorded_ = false;
+      return went_well(cudaEventRecord(begin_.get(), stream));
+    });
+  }
+
+  void end(Stream stream) noexcept override {
+    (void)attempt([&] { return recorded_ = ended_ = went_well(cudaEventRecord(end_.get(), stream)); });
+  }
+
+  std::optional<double> take_us() noexcept override {
+    float ms = 0;
+    if (!recorded_ || !attempt([&] { return passed() && went_well(cudaEventElapsedTime(&ms, begin_.get(), end_.get())); })) return std::nullopt;
+    recorded_ = false;
+    return 1000.0 * static_cast<double>(ms);
+  }
+
+ private:
+  /// A time that cannot be had, say because CUDA is going already, is no error of the call that was to be timed.
+  template <typename Body>
+  bool attempt(Body body) const noexcept {
+    try {
+      // Another thread may be capturing: asking an event must not end that.
+      const Uncaptured uncaptured;
+      const DeviceScope scope(device_);
+      return body();
+    } catch (...) {
+      return false;
+    }
+  }
+
+  static bool went_well(cudaError_t result) {
+    if (result == cudaSuccess) return true;
+    (void)cudaGetLastError();
+    return false;
+  }
+
+  bool passed() const { return !ended_ || went_well(cudaEventQuery(end_.get())); }
+
+  const int device_;
+  CudaEvent begin_, end_;
+  bool recorded_ = false;  ///< a pair that was not taken
+  bool ended_ = false;     ///< any pair
 };
 
 }  // namespace
@@ -55,6 +115,16 @@ void free_place(void* memory) {
   if (!has_gpu()) return std::free(memory);
   const Uncaptured scope;
   cuda_check(cudaFree(memory));
+}
+
+std::unique_ptr<StreamTimer> make_stream_timer(int device) {
+  if (!has_gpu()) return nullptr;
+  try {
+    const Uncaptured scope;
+    return std::make_unique<EventTimer>(device);
+  } catch (const Error&) {
+    return nullptr;  // the call that was to be timed goes on without
+  }
 }
 
 void join_streams(int device, Stream stream, const std::vector<Stream>& others) {

@@ -18,6 +18,8 @@ void* allocate_place(std::size_t bytes) {
 }
 void free_place(void* memory) { std::free(memory); }
 
+std::unique_ptr<StreamTimer> make_stream_timer(int) { return nullptr; }
+
 void join_streams(int, Stream, const std::vector<Stream>&) {}
 void fork_streams(int, Stream, const std::vector<Stream>&) {}
 

@@ -44,9 +44,14 @@ case $1 in
     summary=$(CUDA_VISIBLE_DEVICES='' "$2/bin/collectives" run -- python3 "$here/python/nccl.py" 2>&1)
     echo "$summary"
     # Two processes: 4004 bytes each in two calls, and a kilobyte of floats sent each way.
-    [ "$(grep -cE 'all_reduce +2 calls +4004 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's all-reduces"; exit 1; }
+    [ "$(grep -cE '[0-9]: all_reduce +2 calls +4004 bytes +[0-9]+\.[0-9]{3} ms in calls$' <<<"$summary")" = 2 ] || { echo "expected each process's all-reduces"; exit 1; }
+    ! grep -E ' 0\.000 ms in calls' <<<"$summary" || { echo "expected a call to take time"; exit 1; }
     [ "$(grep -cE 'exchange +1 calls +4000 bytes' <<<"$summary")" = 2 ] || { echo "expected each process's exchange"; exit 1; }
-    [ "$(grep -cE 'up to 4K +1 calls, [a-z_]+' <<<"$summary")" -ge 2 ] || { echo "expected a line for each size"; exit 1; }
+    [ "$(grep -cE 'up to 4K +1 calls, [a-z_]+, [0-9]+\.[0-9] us in a call \(most [0-9]+\.[0-9]\)$' <<<"$summary")" -ge 2 ] || { echo "expected a line for each size"; exit 1; }
+    by_rank=$(CUDA_VISIBLE_DEVICES='' "$2/bin/collectives" run --ranks -- python3 "$here/python/nccl.py" 2>&1)
+    for rank in 0 1; do
+      [ "$(grep -cE "rank $rank of 2: all_reduce +2 calls" <<<"$by_rank")" = 1 ] || { echo "expected rank $rank by itself: $by_rank"; exit 1; }
+    done
     [ -z "$("$2/bin/collectives" run --quiet -- sh -c 'exit 0' 2>&1)" ] || { echo "expected silence"; exit 1; }
     preloaded=$(LD_PRELOAD=libm.so.6 "$2/bin/collectives" run -- printenv LD_PRELOAD)
     case $preloaded in */libnccl.so.2:libm.so.6) ;; *) echo "expected ours before what was preloaded: $preloaded"; exit 1 ;; esac
