@@ -143,6 +143,48 @@ TEST_CASE("buffers of any origin will do", "[gpu][origin]") {
   }
 }
 
+TEST_CASE("pinned and registered host memory will do, as operands and as messages to oneself", "[gpu][origin]") {
+  Ranks ranks(devices_for(2), {}, 64);
+  const bool registered = GENERATE(false, true);
+  CAPTURE(registered);
+  const Trial trial{DataType::bfloat16, ReduceOp::sum, GENERATE(std::size_t{3}, std::size_t{100'003}), false, 0, 5};
+  const std::size_t bytes = trial.count * 2, page = 4096, room = (bytes + page - 1) / page * page;
+  std::vector<std::byte*> buffers;  // an operand and a result a rank
+  for (int i = 0; i < 4; ++i) {
+    void* buffer = nullptr;
+    if (registered) {
+      buffer = std::aligned_alloc(page, room);
+      cuda_check(cudaHostRegister(buffer, room, cudaHostRegisterDefault));
+    } else {
+      cuda_check(cudaMallocHost(&buffer, bytes));
+    }
+    buffers.push_back(static_cast<std::byte*>(buffer));
+  }
+  for (int rank = 0; rank < 2; ++rank) {
+    const auto data = operand_bytes(trial, rank, trial.count);
+    std::copy(data.begin(), data.end(), buffers[static_cast<std::size_t>(2 * rank)]);
+  }
+  for (int rank = 0; rank < 2; ++rank) {
+    std::byte *in = buffers[static_cast<std::size_t>(2 * rank)], *out = buffers[static_cast<std::size_t>(2 * rank + 1)];
+    ranks.communicators[static_cast<std::size_t>(rank)].all_reduce({in, trial.count, trial.type}, {out, trial.count, trial.type}, trial.op, ranks.stream(rank));
+  }
+  synchronize_all(ranks);
+  const auto expected = expected_bytes(trial, 2, trial.count);
+  for (int rank = 0; rank < 2; ++rank) {
+    std::byte *in = buffers[static_cast<std::size_t>(2 * rank)], *out = buffers[static_cast<std::size_t>(2 * rank + 1)];
+    CHECK(std::equal(expected.begin(), expected.end(), out));
+    const Send send{{in, trial.count, trial.type}, rank};
+    const Receive receive{{out, trial.count, trial.type}, rank};
+    ranks.communicators[static_cast<std::size_t>(rank)].exchange({&send, 1}, {&receive, 1}, ranks.stream(rank));
+  }
+  synchronize_all(ranks);
+  for (std::size_t i = 0; i < buffers.size(); i += 2) CHECK(std::equal(buffers[i], buffers[i] + bytes, buffers[i + 1]));
+  for (std::byte* buffer : buffers) {
+    if (registered) cuda_check(cudaHostUnregister(buffer));
+    registered ? std::free(buffer) : cuda_check(cudaFreeHost(buffer));
+  }
+}
+
 TEST_CASE("bad operands are refused before anything is enqueued, and the communicator stays usable", "[gpu][errors]") {
   Ranks ranks(devices_for(2), {}, 4096);
   Communicator& first = ranks.communicators[0];

@@ -64,11 +64,13 @@ class CudaExecutor final : public Executor {
     if (bytes == 0) return;
     cudaPointerAttributes attributes{};
     cuda_check(cudaPointerGetAttributes(&attributes, data));
-    const bool reachable = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
-    require(reachable, [&] {
+    // Pinned memory belongs to no device, where kernels have the host's address for it.
+    const bool pinned = attributes.type == cudaMemoryTypeHost && attributes.devicePointer == data;
+    const bool anywhere = pinned || attributes.type == cudaMemoryTypeManaged;
+    require(anywhere || attributes.type == cudaMemoryTypeDevice, [&] {
       return fmt::format("{} is {}: expected memory of CUDA device {}", name, data == nullptr ? "null" : "host memory", context_.device);
     });
-    require(attributes.device == context_.device || attributes.type == cudaMemoryTypeManaged, [&] {
+    require(anywhere || attributes.device == context_.device, [&] {
       return fmt::format("{} is on CUDA device {}: expected device {}, this rank's", name, attributes.device, context_.device);
     });
   }
@@ -86,7 +88,7 @@ class CudaExecutor final : public Executor {
   void enqueue(const Mail& mail, Stream stream) override {
     const kernels::MailArgs args = mail_args(context_, mail, &mailbox_->record);
     in_order(stream, [&] {
-      for (const OwnMessage& message : mail.own) cuda_check(cudaMemcpyAsync(message.out, message.in, message.bytes, cudaMemcpyDeviceToDevice, stream));
+      for (const OwnMessage& message : mail.own) cuda_check(cudaMemcpyAsync(message.out, message.in, message.bytes, cudaMemcpyDefault, stream));
       if (args.blocks > 0) kernels::launch_mail(args, stream);
     });
   }
