@@ -112,6 +112,21 @@ TEST_CASE("calls on two streams of one communicator come out in the order they w
   }
 }
 
+TEST_CASE("finish waits for the calls of every stream, also of one that is gone", "[gpu][stream]") {
+  Ranks ranks(devices_for(2), {}, 64 << 20);
+  const Trial trial{DataType::float32, ReduceOp::sum, 16 << 20, false, 0, 11};
+  put(ranks, trial);
+  for (int rank = 0; rank < 2; ++rank) {
+    const DeviceScope scope(ranks.communicators[static_cast<std::size_t>(rank)].device());
+    cudaStream_t passing = nullptr;
+    cuda_check(cudaStreamCreateWithFlags(&passing, cudaStreamNonBlocking));
+    call(ranks, rank, trial, passing);
+    cuda_check(cudaStreamDestroy(passing));
+  }
+  for (int rank = 0; rank < 2; ++rank) ranks.communicators[static_cast<std::size_t>(rank)].finish();
+  CHECK(wrong_ranks(ranks, trial) == 0);
+}
+
 TEST_CASE("buffers of any origin will do", "[gpu][origin]") {
   Ranks ranks(devices_for(2), {}, 64);
   const Trial trial{DataType::float16, ReduceOp::sum, 100'003, true, 0, 3};

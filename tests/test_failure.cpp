@@ -65,6 +65,7 @@ void expect_dead(Communicator& communicator, ErrorCode code) {
     says([&] { reduce_zeros(communicator, 1, DataType::int32, ReduceOp::sum); });
     says([&] { communicator.barrier(); });
     says([&] { communicator.synchronize(); });
+    says([&] { communicator.finish(); });
     says([&] { communicator.check(); });
   }
 }

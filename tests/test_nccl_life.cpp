@@ -185,6 +185,29 @@ TEST_CASE("a finalized communicator takes no more calls", "[nccl_shim][host]") {
   }
 }
 
+TEST_CASE("a nonblocking communicator's finalize is in progress and then done", "[nccl_shim][host]") {
+  NcclConfig config = nccl_defaults();
+  config.blocking = 0;
+  DropInRanks made(grouped(2, &config));
+  for (NcclComm* comm : made.comms) REQUIRE(settled(comm) == nccl_success);
+  CHECK(wrong_sums(made.comms, 1) == 0);
+  float value = 1;
+  for (NcclComm* comm : made.comms) {
+    CHECK(drop_in().comm_finalize(comm) == nccl_in_progress);
+    CHECK(drop_in().comm_finalize(comm) == nccl_invalid_argument);
+    CHECK(drop_in().all_reduce(&value, &value, 1, 7, 0, comm, nullptr) == nccl_invalid_argument);
+    CHECK(settled(comm) == nccl_success);
+  }
+}
+
+TEST_CASE("a finalize that finds a communicator dead says so", "[nccl_shim][host]") {
+  const Variable patience("COLLECTIVES_TIMEOUT_MS", "300");
+  DropInRanks made(2);
+  float value = 1;
+  REQUIRE(drop_in().all_reduce(&value, &value, 1, 7, 0, made.comms[0], nullptr) == nccl_remote_error);
+  CHECK(drop_in().comm_finalize(made.comms[0]) == nccl_remote_error);
+}
+
 TEST_CASE("those who stay shrink a communicator, whether it lives, is revoked or is ended by it", "[nccl_shim][host]") {
   const int how = GENERATE(0, 1, 2);
   CAPTURE(how);

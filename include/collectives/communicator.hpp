@@ -161,6 +161,9 @@ class COLLECTIVES_EXPORT Communicator {
   /// Waits until everything enqueued on `stream` is done, watching the peers meanwhile, and throws what went wrong.
   void synchronize(Stream stream = nullptr);
 
+  /// The same of every call of this rank that was enqueued outside graphs, on whatever stream.
+  void finish();
+
   /// Throws the error that killed the communicator, if any; looks at the peers once. May be called from any thread.
   void check();
 

@@ -78,6 +78,11 @@ void Communicator::synchronize(Stream stream) {
   impl_->expect_alive(false);
 }
 
+void Communicator::finish() {
+  impl_->executor->finish();
+  impl_->expect_alive(false);
+}
+
 void Communicator::check() {
   if (auto error = impl_->executor->fault(true)) throw *error;
 }

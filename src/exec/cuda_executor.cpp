@@ -96,19 +96,12 @@ class CudaExecutor final : public Executor {
   void synchronize(Stream stream) override {
     const DeviceScope scope(context_.device);
     require(capture_of(stream) == 0, "synchronize on a stream that is being captured: end the capture first", ErrorCode::invalid_usage);
-    const std::uint64_t began = now_ns();
-    for (;;) {
-      const auto state = cudaStreamQuery(stream);
-      if (state != cudaErrorNotReady) {
-        cuda_check(state);
-        return;
-      }
-      (void)cudaGetLastError();
-      // Short waits are worth a busy core; a long one looks after the peers instead.
-      if (now_ns() - began < 200'000) continue;
-      abandon_if_lost();
-      ::usleep(50);
-    }
+    wait_for([&] { return cudaStreamQuery(stream); });
+  }
+
+  void finish() override {
+    // Behind its last call's event are all before it, and the stream may be gone.
+    if (eager_.recorded) wait_for([&] { return cudaEventQuery(eager_.event.get()); });
   }
 
   void abort(bool tell) override {
@@ -127,6 +120,23 @@ class CudaExecutor final : public Executor {
   kernels::FaultRecord& record() override { return mailbox_->record; }
 
  private:
+  template <typename Query>
+  void wait_for(Query query) {
+    const std::uint64_t began = now_ns();
+    for (;;) {
+      const cudaError_t state = query();
+      if (state != cudaErrorNotReady) {
+        cuda_check(state);
+        return;
+      }
+      (void)cudaGetLastError();
+      // Short waits are worth a busy core; a long one looks after the peers instead.
+      if (now_ns() - began < 200'000) continue;
+      abandon_if_lost();
+      ::usleep(50);
+    }
+  }
+
   /// Behind the communicator's last call, on whatever stream that was.
   template <typename Body>
   void in_order(Stream stream, Body body) {

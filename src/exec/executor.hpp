@@ -79,6 +79,8 @@ class Executor {
   virtual void enqueue(const Mail& mail, Stream stream) = 0;
   /// Waits for what is enqueued on `stream`, watching for lost peers.
   virtual void synchronize(Stream stream) = 0;
+  /// Waits for every call that was enqueued, in captures apart, watching for lost peers.
+  virtual void finish() = 0;
   /// Makes running calls leave soon; tells the peers if `tell`.
   virtual void abort(bool tell) = 0;
 

@@ -53,6 +53,8 @@ class HostExecutor final : public Executor {
     changed_.wait(lock, [&] { return calls_.empty() && !running_; });
   }
 
+  void finish() override { synchronize(nullptr); }
+
   void abort(bool tell) override {
     signal_relaxed(&record_.abort, 1u);
     if (!tell) return;

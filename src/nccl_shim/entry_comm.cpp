@@ -1,6 +1,7 @@
 // NCCL's communicators: how they begin, what can be asked of them, how they end.
 #include <algorithm>
 #include <exception>
+#include <thread>
 
 #include "nccl_shim/create.hpp"
 #include "nccl_shim/entry.hpp"
@@ -84,6 +85,12 @@ NcclResult pncclCommFinalize(NcclComm* comm) {
   if (comm == nullptr) return nccl_success;
   return serve_rank("ncclCommFinalize", comm, forward_to(&NcclFunctions::comm_finalize, "ncclCommFinalize"), [&](const RankPointer& rank) {
     rank->finalize();
+    if (!rank->config().blocking) {
+      std::thread([rank] { rank->flush(); }).detach();
+      return nccl_in_progress;
+    }
+    rank->flush();
+    rank->expect_flushed();
     return nccl_success;
   });
 }

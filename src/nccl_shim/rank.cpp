@@ -93,7 +93,7 @@ void DropInRank::settle(const std::optional<Error>& failure) {
 }
 
 NcclResult DropInRank::state() {
-  if (pending_.load(std::memory_order_acquire) != 0) return nccl_in_progress;
+  if (pending_.load(std::memory_order_acquire) != 0 || flushing_) return nccl_in_progress;
   if (revoked_) return nccl_success;
   if (failed_) {
     const std::lock_guard lock(mutex_);
@@ -119,10 +119,7 @@ void DropInRank::expect_made() {
 
 void DropInRank::expect_ready() {
   expect_made();
-  if (failed_) {
-    const std::lock_guard lock(mutex_);
-    throw *failure_;
-  }
+  expect_flushed();
   require(!finalized_, "this communicator was finalized: expected ncclCommDestroy or ncclCommAbort");
   require(!revoked_, "this communicator was revoked: expected ncclCommShrink, ncclCommDestroy or ncclCommAbort", ErrorCode::invalid_usage);
 }
@@ -134,7 +131,25 @@ Communicator& DropInRank::native() {
 
 void DropInRank::finalize() {
   expect_ready();
-  finalized_ = true;
+  finalized_ = flushing_ = true;
+}
+
+void DropInRank::flush() noexcept {
+  try {
+    native().finish();
+  } catch (const Error& error) {
+    fail(error);
+    (void)remember_nccl_error(nccl_result_of(error.code()), "ncclCommFinalize", error.what());
+  } catch (const std::exception& error) {
+    fail(Error(ErrorCode::internal, error.what()));
+  }
+  flushing_ = false;
+}
+
+void DropInRank::expect_flushed() {
+  if (!failed_) return;
+  const std::lock_guard lock(mutex_);
+  throw *failure_;
 }
 
 void DropInRank::revoke() {

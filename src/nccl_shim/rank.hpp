@@ -52,7 +52,11 @@ class DropInRank {
   NcclComm* real_comm_now() const { return real_comm_; }
   const NcclFunctions& real() const { return *real_; }
 
+  /// No more calls from now on. It is in progress until `flush` has seen those that are under way to their end, or failed.
   void finalize();
+  void flush() noexcept;
+  /// Throws what `flush` found wrong.
+  void expect_flushed();
   void revoke();
   /// Ends what is under way, here and at the peers. Nothing fails.
   void abort() noexcept;
@@ -89,6 +93,7 @@ class DropInRank {
   NcclComm* real_comm_ = nullptr;
   std::atomic<int> pending_{0};
   std::atomic<bool> finalized_{false};
+  std::atomic<bool> flushing_{false};
   std::atomic<bool> revoked_{false};
   std::atomic<unsigned> generation_{0};
   std::atomic<bool> failed_{false};
