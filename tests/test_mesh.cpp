@@ -3,11 +3,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
 
 #include "base/require.hpp"
@@ -16,6 +21,7 @@
 #include "test.hpp"
 #include "transport/mesh.hpp"
 #include "transport/unique_id.hpp"
+#include "variable.hpp"
 
 using namespace collectives;
 
@@ -47,6 +53,36 @@ void wait_for_file(const std::string& path) {
 }
 
 }  // namespace
+
+TEST_CASE("ids that nobody has used leave no directory behind when their process ends", "[transport][mesh]") {
+  const auto parent = std::filesystem::temp_directory_path() / fmt::format("unused-ids-{}", ::getpid());
+  REQUIRE(std::filesystem::create_directory(parent));
+  const auto left = [&] { return std::distance(std::filesystem::directory_iterator(parent), std::filesystem::directory_iterator()); };
+  const Variable runtime("XDG_RUNTIME_DIR", parent.string());
+  (void)std::fflush(nullptr);
+  const pid_t maker = ::fork();
+  REQUIRE(maker >= 0);
+  if (maker == 0) {
+    const std::string unused = directory_of(make_unique_id()), used = directory_of(make_unique_id());
+    std::ofstream(used + "/0");  // where a rank waits
+    // A child's end takes nothing of its parent's away, whether it has made ids of its own or not.
+    for (const bool makes_one : {false, true}) {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        if (makes_one) (void)make_unique_id();
+        std::exit(0);
+      }
+      ::waitpid(child, nullptr, 0);
+    }
+    if (left() != 2 || !std::filesystem::exists(unused) || !std::filesystem::exists(used)) ::_exit(1);
+    std::exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(maker, &status, 0) == maker);
+  CHECK(status == 0);
+  CHECK(left() == 1);
+  std::filesystem::remove_all(parent);
+}
 
 TEST_CASE("ranks gather every rank's bytes, as processes and as threads", "[transport][mesh]") {
   const auto kind = GENERATE(RanksAre::threads, RanksAre::processes);

@@ -208,7 +208,7 @@ COLL_API const char* coll_last_error(void);
 /** Fills `options` with the defaults. `size` is sizeof(coll_options) as the caller was compiled. */
 COLL_API coll_error coll_options_init(coll_options* options, size_t size);
 
-/** Makes an id; one of the processes does it. */
+/** Makes an id; one of the processes does it, which lives until the first rank has come: an id that nobody has used ends with it. */
 COLL_API coll_error coll_get_unique_id(coll_unique_id* id);
 
 /** This process's rank of `size`. Collective: returns when all ranks have come, or coll_timeout naming those who have not. On

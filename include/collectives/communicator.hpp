@@ -21,7 +21,8 @@ struct UniqueId {
   std::array<char, 128> bytes{};
 };
 
-/// Makes the private directory where the ranks will meet. Any process of this user on this machine may call it.
+/// Makes the private directory where the ranks will meet. Any process of this user on this machine may call it, if it lives until the
+/// first rank has come: at its end the directories of ids that nobody has used are removed.
 COLLECTIVES_EXPORT UniqueId make_unique_id();
 
 struct Options {

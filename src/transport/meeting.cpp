@@ -23,7 +23,7 @@ void check_directory(const std::string& path) {
   struct stat status {};
   const int result = ::lstat(path.c_str(), &status);
   require(result == 0 || errno != ENOENT,
-          [&] { return fmt::format("the meeting directory {} of this unique id is gone: an id forms one communicator, once", path); });
+          [&] { return fmt::format("the meeting directory {} of this unique id is gone: an id forms one communicator, once, and ends with the process that made it", path); });
   system_check(result, "stat of " + path);
   require(S_ISDIR(status.st_mode) && status.st_uid == ::geteuid() && (status.st_mode & 077) == 0,
           [&] { return fmt::format("the meeting directory {} is not private: expected a directory of this user with mode 0700", path); });

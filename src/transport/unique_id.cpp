@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "base/env.hpp"
 #include "base/require.hpp"
@@ -59,6 +62,40 @@ std::optional<std::string> make_private_directory(const std::string& parent, std
   return path;
 }
 
+/// The directories of this process's ids that nobody may have used. Those that are empty when it ends go with it: nobody listens there.
+class UnusedDirectories {
+ public:
+  static UnusedDirectories& of_this_process() {
+    // Never destroyed: the end of the process still reads it.
+    static auto* all = new UnusedDirectories;
+    return *all;
+  }
+
+  void add(const std::string& directory) {
+    const std::lock_guard lock(mutex_);
+    // A child that was forked has this list and not these directories.
+    if (const pid_t own = ::getpid(); own != process_) {
+      process_ = own;
+      directories_.clear();
+    }
+    std::erase_if(directories_, [](const std::string& made) { return ::access(made.c_str(), F_OK) != 0; });
+    directories_.push_back(directory);
+  }
+
+ private:
+  UnusedDirectories() { (void)std::atexit([] { of_this_process().remove_all(); }); }
+
+  void remove_all() {
+    // Not locked: a child may have been forked while it was.
+    if (process_ != ::getpid()) return;
+    for (const std::string& directory : directories_) (void)::rmdir(directory.c_str());
+  }
+
+  std::mutex mutex_;
+  pid_t process_ = -1;
+  std::vector<std::string> directories_;
+};
+
 std::array<std::uint8_t, 16> random_bytes() {
   std::array<std::uint8_t, 16> bytes{};
   ssize_t count = -1;
@@ -100,6 +137,7 @@ UniqueId make_unique_id() {
     std::string reason;
     if (auto directory = make_private_directory(parent, reason)) {
       place.directory = *directory;
+      UnusedDirectories::of_this_process().add(*directory);
       return write_unique_id(place);
     }
     tried += fmt::format("{}{}: {}", tried.empty() ? "" : "; ", parent, reason);
