@@ -145,14 +145,17 @@ TEST_CASE("a pool's bound is what was asked for, else a tenth of what is free wi
 
 TEST_CASE("each communicator leaves room for the next", "[memory][pool]") {
   constexpr std::size_t bound = std::size_t{8} << 20;
-  CHECK(pool_allowance(-1, bound) == bound);
-  CHECK(pool_allowance(-1, std::nullopt) == pool_bound(-1, std::nullopt) / 2);
-  const auto first = make_pool(PoolKind::host, -1, bound, bound / 2);
-  CHECK(pool_allowance(-1, bound) == bound / 4);
+  const auto usual = [](std::optional<std::size_t> wanted) { return pool_room(-1, wanted).usual; };
+  CHECK(usual(bound) == bound);
+  CHECK(usual(std::nullopt) == pool_bound(-1, std::nullopt) / 2);
+  const auto first = make_pool(PoolKind::host, -1, bound, bound / 4);
+  CHECK(usual(bound) == bound * 3 / 8);
+  CHECK(pool_room(-1, bound).left == bound * 3 / 4);
   const auto second = make_pool(PoolKind::host, -1, bound, bound / 4);
-  CHECK(pool_allowance(-1, bound) == bound / 8);
-  CHECK(pool_allowance(-1, bound / 8) == bound / 16);
-  CHECK(pool_allowance(-1, 2 * bound) == bound * 5 / 8);
+  CHECK(usual(bound) == bound / 48);
+  CHECK(pool_room(-1, bound).left == bound / 2);
+  CHECK(pool_room(-1, bound / 8).left == bound / 8);
+  CHECK(usual(2 * bound) == bound * 3 / 4);
 }
 
 #if !COLLECTIVES_HAS_CUDA

@@ -29,7 +29,7 @@ struct Introduction {
   std::int16_t wire;  ///< -1: not forced
   std::int32_t max_blocks;
   std::uint32_t first_epoch;
-  std::uint64_t share;   ///< of the pool's bound
+  std::uint64_t usual_room, room_left;  ///< within the pool's bound
   char pci[32];          ///< the GPU's address, empty on the host
 };
 
@@ -57,7 +57,9 @@ Introduction introduce(const Settings& settings, Backend backend, int device) {
   mine.wire = settings.options.wire ? static_cast<std::int16_t>(*settings.options.wire) : -1;
   mine.max_blocks = settings.options.max_blocks;
   mine.first_epoch = settings.options.first_epoch;
-  mine.share = pool_allowance(device, settings.options.pool_bytes);
+  const PoolRoom room = pool_room(device, settings.options.pool_bytes);
+  mine.usual_room = room.usual;
+  mine.room_left = room.left;
 #if COLLECTIVES_HAS_CUDA
   if (backend == Backend::cuda) cuda_check(cudaDeviceGetPCIBusId(mine.pci, sizeof mine.pci, device));
 #endif
@@ -130,11 +132,12 @@ void expect_mode_together(Mesh& mesh, KnownFabric& known, PeerMode mode) {
   throw Error(ErrorCode::unsupported, reinterpret_cast<const char*>(mesh.all_gather(text)[0].data()));
 }
 
-std::size_t share_of(const std::vector<Introduction>& all) {
+std::size_t smallest_share(const std::vector<Introduction>& all, const Fabric& fabric) {
   std::size_t share = SIZE_MAX;
   for (const Introduction& rank : all) {
     const auto beside = std::count_if(all.begin(), all.end(), [&](const Introduction& other) { return std::strcmp(other.pci, rank.pci) == 0; });
-    share = std::min(share, static_cast<std::size_t>(rank.share) / static_cast<std::size_t>(beside));
+    const PoolRoom room{static_cast<std::size_t>(rank.usual_room), static_cast<std::size_t>(rank.room_left)};
+    share = std::min(share, share_of(room, static_cast<std::size_t>(beside) * meeting_places(fabric).pools_a_bound(), rank.backend));
   }
   return share;
 }
@@ -255,7 +258,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   KnownFabric known = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
   Fabric& fabric = known.fabric;
   expect_mode_together(mesh, known, settings.p2p.mode);
-  const kernels::Layout layout = layout_for(share_of(introductions) / meeting_places(fabric).pools_a_bound(), backend);
+  const kernels::Layout layout = layout_for(smallest_share(introductions, fabric), backend);
 
   RankContext context{.rank = rank,
                       .ranks = size,

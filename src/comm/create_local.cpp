@@ -13,11 +13,6 @@
 namespace collectives {
 namespace {
 
-/// A rank's part of the bound of its device.
-std::size_t share_of(int device, const std::vector<int>& devices, std::size_t bound) {
-  return bound / static_cast<std::size_t>(std::count(devices.begin(), devices.end(), device));
-}
-
 std::vector<RankPool> make_pools(PoolKind kind, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout) {
   std::vector<RankPool> pools;
   for (const int device : devices) {
@@ -87,12 +82,15 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
 #endif
   // On the host the numbers only count ranks.
   const std::vector<int> places = backend == Backend::cuda ? devices : std::vector<int>(devices.size(), -1);
-  std::size_t share = SIZE_MAX;
-  for (const int device : places) share = std::min(share, share_of(device, places, pool_allowance(device, settings.options.pool_bytes)));
   KnownFabric known = fabric_for(devices, backend, settings);
   Fabric& fabric = known.fabric;
   expect_mode(known, settings.p2p.mode);
-  const kernels::Layout layout = layout_for(share / meeting_places(fabric).pools_a_bound(), backend);
+  std::size_t share = SIZE_MAX;
+  for (const int device : places) {
+    const auto pools = static_cast<std::size_t>(std::count(places.begin(), places.end(), device)) * meeting_places(fabric).pools_a_bound();
+    share = std::min(share, share_of(pool_room(device, settings.options.pool_bytes), pools, backend));
+  }
+  const kernels::Layout layout = layout_for(share, backend);
 
   auto world = std::make_shared<World>();
   MeetingPlaces meeting = meet(*world, fabric, places, settings, layout);

@@ -29,6 +29,9 @@ Settings settings_from(const Options& options);
 /// The backend that `automatic` means on this machine. Throws Error(unsupported) for CUDA where there is none, with CUDA's words.
 Backend resolve_backend(Backend wanted);
 
+/// What each of `pools` pools that a communicator makes on one device gets of the room there: the smallest pool at least, if that is left.
+std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend);
+
 /// The layout that this rank's share of the pool's bound allows.
 /// Throws Error(out_of_memory) that says what the smallest pool is.
 kernels::Layout layout_for(std::size_t share, Backend backend);

@@ -18,6 +18,24 @@ constexpr std::size_t smallest_part = std::size_t{128} << 10;  // slots are laid
 constexpr std::size_t barrier_bytes = 256;
 constexpr std::size_t device_granule = std::size_t{2} << 20, host_granule = std::size_t{64} << 10;
 
+constexpr std::size_t fixed_bytes = kernels::Layout::slots + barrier_bytes;
+
+/// How the slots are cut. GPUs move what engines send over sentinels, and a large message wants many tiles under way; the host polls
+/// flags only. Memory comes by granules: a pool that ends within one costs all of it.
+struct SlotParts {
+  explicit SlotParts(Backend backend)
+      : of_sentinels(backend == Backend::cuda ? 3 : 1),
+        largest(std::size_t{backend == Backend::cuda ? 8u : 4u} << 20),
+        granule(backend == Backend::cuda ? device_granule : host_granule) {}
+
+  std::size_t count() const { return 2 * (of_sentinels + 1); }
+  std::size_t smallest_pool() const { return (fixed_bytes + count() * smallest_part + granule - 1) / granule * granule; }
+
+  std::size_t of_sentinels;
+  std::size_t largest;
+  std::size_t granule;
+};
+
 /// The control words, flags and credits of a pool before the first call.
 std::vector<std::byte> initial_front(Epoch first_epoch) {
   std::vector<std::byte> image(kernels::Layout::slots);
@@ -72,23 +90,24 @@ Backend resolve_backend(Backend wanted) {
 #endif
 }
 
+std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend) {
+  const SlotParts parts(backend);
+  return std::max(room.usual / pools, std::min(room.left / pools, parts.smallest_pool()));
+}
+
 kernels::Layout layout_for(std::size_t share, Backend backend) {
-  // GPUs move what engines send over sentinels, and a large message wants many tiles under way; the host polls flags only.
-  const std::size_t sentinel_parts = backend == Backend::cuda ? 3 : 1, parts = 2 * (sentinel_parts + 1);
-  const std::size_t largest_part = std::size_t{backend == Backend::cuda ? 8u : 4u} << 20;
-  // Memory comes by granules: a pool that ends within one costs all of it.
-  const std::size_t granule = backend == Backend::cuda ? device_granule : host_granule;
-  share = share / granule * granule;
-  const std::size_t fixed = kernels::Layout::slots + barrier_bytes;
-  require(share >= fixed + parts * smallest_part,
+  const SlotParts parts(backend);
+  share = share / parts.granule * parts.granule;
+  require(share >= parts.smallest_pool(),
           [&] {
-            return fmt::format("the pool is too small: a rank needs at least {} bytes and its share is {} (COLLECTIVES_POOL_BYTES)",
-                               fixed + parts * smallest_part, share);
+            return fmt::format("the pool is too small: a rank needs at least {} bytes and its share is {}; COLLECTIVES_POOL_BYTES raises the bound, "
+                               "within which are all communicators of a process on one device",
+                               parts.smallest_pool(), share);
           },
           ErrorCode::out_of_memory);
-  const std::size_t part = std::min(largest_part, (share - fixed) / parts / smallest_part * smallest_part);
+  const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
   // What sends and receives have comes from the flagged wire's part, which needs it least.
-  return {.sentinel_bytes = sentinel_parts * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2};
+  return {.sentinel_bytes = parts.of_sentinels * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {

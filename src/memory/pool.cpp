@@ -55,11 +55,15 @@ std::size_t pool_bound(int device, std::optional<std::size_t> wanted) {
   return std::clamp(free / 10, least_bound, most_bound);
 }
 
-std::size_t pool_allowance(int device, std::optional<std::size_t> wanted) {
+PoolRoom room_of(std::size_t bound, std::size_t left) { return {.usual = left > bound / 2 ? left / 2 : left / 24, .left = left}; }
+
+PoolRoom pool_room(int device, std::optional<std::size_t> wanted) {
   const std::size_t bound = pool_bound(device, wanted);
-  const auto of = [&](PoolKind kind) { return wanted && !is_shared_place(kind, device) ? bound : room_for(kind, device, bound) / 2; };
+  const auto of = [&](PoolKind kind) { return wanted && !is_shared_place(kind, device) ? PoolRoom{bound, bound} : room_of(bound, room_for(kind, device, bound)); };
+  if (device < 0) return of(PoolKind::host);
   // Which of them a communicator wants is known once its ranks have met.
-  return device < 0 ? of(PoolKind::host) : std::min(of(PoolKind::device), of(PoolKind::pinned));
+  const PoolRoom device_memory = of(PoolKind::device), pinned = of(PoolKind::pinned);
+  return {std::min(device_memory.usual, pinned.usual), std::min(device_memory.left, pinned.left)};
 }
 
 std::unique_ptr<Pool> make_pool(PoolKind kind, int device, std::size_t bound, std::size_t commit) {

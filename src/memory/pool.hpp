@@ -53,9 +53,15 @@ class Pool {
 /// The upper bound for a pool on `device` (-1: host): `wanted` if given, else 10 % of the free memory clamped to 32-512 MB.
 std::size_t pool_bound(int device, std::optional<std::size_t> wanted);
 
-/// What one more communicator may take of that bound. An explicit bound is all its own, unless other pools of this process are on the
-/// device; then, as by default, half of the room they leave, so that there is some for the next.
-std::size_t pool_allowance(int device, std::optional<std::size_t> wanted);
+/// What one more communicator may take of a bound.
+struct PoolRoom {
+  std::size_t usual = 0;  ///< that there is some for the next: half of what is left of the bound's first half, then a 24th of what is left
+  std::size_t left = 0;   ///< if it cannot do with that
+};
+PoolRoom room_of(std::size_t bound, std::size_t left);
+
+/// The room on `device` (-1: host). An explicit bound is the communicator's own, unless other pools of this process are there.
+PoolRoom pool_room(int device, std::optional<std::size_t> wanted);
 
 /// A pool of at most `bound` bytes with `commit` bytes backed at once. All pools of this process on one device share the bound
 /// of the largest: Error(out_of_memory) says what was asked for, what others hold and how to raise it.
