@@ -307,6 +307,85 @@ TEST_CASE("every collective runs through the C interface", "[c_api][collectives]
   CHECK(coll_plan(ranks.comms[0], &request, &plan) == coll_invalid_argument);
 }
 
+TEST_CASE("sums of scaled operands run through the C interface", "[c_api][collectives]") {
+  Ranks ranks(2);
+  const auto both = [&](auto&& call) {
+    for (int rank = 0; rank < 2; ++rank) REQUIRE(call(rank, ranks.comms[static_cast<std::size_t>(rank)]) == coll_success);
+    for (coll_comm* comm : ranks.comms) REQUIRE(coll_finish(comm) == coll_success);
+  };
+  const float in[2][4] = {{1, 2, 3, 4}, {10, 20, 30, 40}}, factors[2] = {2, 0.5f};
+  using Four = std::array<float, 4>;
+  Four out[2] = {};
+  both([&](int r, coll_comm* c) { return coll_all_reduce_scaled(in[r], out[r].data(), 4, coll_float32, &factors[r], r, c, nullptr); });
+  CHECK((out[0] == Four{7, 14, 21, 28} && out[1] == out[0]));
+  out[0] = out[1] = {};
+  both([&](int r, coll_comm* c) { return coll_reduce_scatter_scaled(in[r], out[r].data(), 2, coll_float32, &factors[r], 0, c, nullptr); });
+  CHECK((out[0] == Four{7, 14, 0, 0} && out[1] == Four{21, 28, 0, 0}));
+  out[0] = out[1] = {};
+  both([&](int r, coll_comm* c) { return coll_reduce_scaled(in[r], r == 1 ? out[1].data() : nullptr, 4, coll_float32, &factors[r], 0, 1, c, nullptr); });
+  CHECK((out[0] == Four{} && out[1] == Four{7, 14, 21, 28}));
+  CHECK(coll_all_reduce_scaled(in[0], out[0].data(), 4, coll_float32, nullptr, 0, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_reduce_scatter_scaled(in[0], out[0].data(), SIZE_MAX / 2, coll_float32, factors, 0, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_reduce_scaled(in[0], out[0].data(), 4, coll_float32, factors, 0, 2, ranks.comms[0], nullptr) == coll_invalid_argument);
+  CHECK(coll_finish(nullptr) == coll_invalid_argument);
+}
+
+TEST_CASE("communicators are split, grouped and renewed through the C interface", "[c_api]") {
+  Ranks ranks(3);
+  coll_options options = host_options();
+  options.pool_bytes = 8 << 20;
+  coll_comm* parts[3] = {ranks.comms[0], ranks.comms[1], ranks.comms[2]};  // none of which is written to where there is no part
+  coll_comm* groups[3] = {};
+  coll_error errors[3] = {};
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 3; ++rank)
+    threads.emplace_back([&, rank] {
+      const auto note = [&](coll_error error) {
+        if (errors[rank] == coll_success) errors[rank] = error;
+      };
+      coll_comm* mine = ranks.comms[static_cast<std::size_t>(rank)];
+      note(coll_comm_split(mine, rank == 1 ? -1 : 0, -rank, &options, &parts[rank]));
+      const int members[] = {2, 1};
+      if (rank > 0) note(coll_comm_subgroup(mine, members, 2, &options, &groups[rank]));
+      note(coll_comm_renew(mine, &options));
+    });
+  for (auto& thread : threads) thread.join();
+  for (const coll_error error : errors) CHECK(error == coll_success);
+  CHECK(parts[1] == nullptr);
+  const auto place = [](coll_comm* comm) {
+    int rank = -1, size = -1;
+    CHECK(coll_comm_rank(comm, &rank) == coll_success);
+    CHECK(coll_comm_size(comm, &size) == coll_success);
+    return std::array{rank, size};
+  };
+  CHECK(place(parts[0]) == std::array{1, 2});
+  CHECK(place(parts[2]) == std::array{0, 2});
+  CHECK(place(groups[1]) == std::array{1, 2});
+  CHECK(place(groups[2]) == std::array{0, 2});
+  const auto sum_of = [](const std::vector<coll_comm*>& comms) {
+    std::vector<int> values;
+    for (std::size_t i = 0; i < comms.size(); ++i) values.push_back(1 << i);
+    for (std::size_t i = 0; i < comms.size(); ++i) CHECK(coll_all_reduce(&values[i], &values[i], 1, coll_int32, coll_sum, comms[i], nullptr) == coll_success);
+    for (coll_comm* comm : comms) CHECK(coll_synchronize(comm, nullptr) == coll_success);
+    return values;
+  };
+  CHECK(sum_of({parts[0], parts[2]}) == std::vector<int>{3, 3});
+  CHECK(sum_of({groups[1], groups[2]}) == std::vector<int>{3, 3});
+  CHECK(sum_of(ranks.comms) == std::vector<int>{7, 7, 7});
+
+  coll_comm* untouched = ranks.comms[0];
+  const int stranger[] = {1, 2};
+  CHECK(coll_comm_subgroup(ranks.comms[0], stranger, 2, nullptr, &untouched) == coll_invalid_argument);
+  CHECK(coll_comm_subgroup(ranks.comms[0], nullptr, 2, nullptr, &untouched) == coll_invalid_argument);
+  CHECK(coll_comm_subgroup(ranks.comms[0], stranger, -1, nullptr, &untouched) == coll_invalid_argument);
+  CHECK(coll_comm_subgroup(ranks.comms[0], stranger, 2, nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_split(ranks.comms[0], 0, 0, nullptr, nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_split(nullptr, 0, 0, nullptr, &untouched) == coll_invalid_argument);
+  CHECK(coll_comm_renew(nullptr, nullptr) == coll_invalid_argument);
+  CHECK(untouched == ranks.comms[0]);
+  for (coll_comm* comm : {parts[0], parts[2], groups[1], groups[2]}) CHECK(coll_comm_destroy(comm) == coll_success);
+}
+
 TEST_CASE("a refused call leaves the communicator usable and writes nothing", "[c_api]") {
   Ranks ranks(2);
   std::int32_t in[2] = {3, 4}, out[2] = {-1, -1};

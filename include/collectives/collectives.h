@@ -219,6 +219,19 @@ COLL_API coll_error coll_comm_create(const coll_unique_id* id, int rank, int siz
  * counts. A device named more than once is shared. `comms` receives `count` communicators; on failure it is not written. */
 COLL_API coll_error coll_comm_create_local(const int* devices, int count, const coll_options* options, coll_comm** comms);
 
+/** Those ranks that name the same color, in the order of their keys and then of their ranks, as a communicator of their own with pools
+ * of its own: `*made` is null for a negative color. Collective and blocking, beside whatever is enqueued: ranks of one process call
+ * from a thread each. The backend and the devices are this communicator's. `options` may be null. On failure `*made` is not written. */
+COLL_API coll_error coll_comm_split(coll_comm* comm, int color, int key, const coll_options* options, coll_comm** made);
+
+/** The same of these `count` ranks in this order, which alone call; each names the same. */
+COLL_API coll_error coll_comm_subgroup(coll_comm* comm, const int* members, int count, const coll_options* options, coll_comm** made);
+
+/** Makes this communicator anew: with these options (null: the defaults), the environment as it stands now, and what has been proved of
+ * the links since. Collective and blocking like coll_comm_split; what was enqueued before ends as it began. Graphs that were captured
+ * before must not be replayed. On failure it is what it was. */
+COLL_API coll_error coll_comm_renew(coll_comm* comm, const coll_options* options);
+
 /** Waits for this rank's calls that are under way, at most until the deadline, and frees it. Needs no peer. Null does nothing. */
 COLL_API coll_error coll_comm_destroy(coll_comm* comm);
 
@@ -244,6 +257,12 @@ COLL_API coll_error coll_all_reduce_carried(const void* in, void* out, size_t co
 COLL_API coll_error coll_all_reduce_nothing(void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm,
                                             coll_stream stream);
 
+/** coll_all_reduce with coll_sum of every rank's operand times a factor of that rank's own, rounded to the type after the product.
+ * `factor` is one element of `type`: host memory, read at once, or if `factor_on_device` is not 0 memory that the kernels reach, read
+ * when the call runs. */
+COLL_API coll_error coll_all_reduce_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor,
+                                           int factor_on_device, coll_comm* comm, coll_stream stream);
+
 /* The collectives below keep coll_all_reduce's rules: every rank makes the same calls in the same order, buffers are apart or in
  * place as said, any count and any element-aligned address will do, a count of 0 does nothing. `count` is of one rank's block
  * where a buffer has a block a rank: its elements are `size` times as many. What is only moved arrives bit for bit. */
@@ -254,6 +273,10 @@ COLL_API coll_error coll_reduce_scatter(const void* in, void* out, size_t count,
 /** Block r has counts[r] elements, the same counts on every rank. */
 COLL_API coll_error coll_reduce_scatter_v(const void* in, void* out, const size_t* counts, coll_data_type type, coll_reduce_op op,
                                           coll_comm* comm, coll_stream stream);
+
+/** The sum of coll_all_reduce_scaled. */
+COLL_API coll_error coll_reduce_scatter_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor,
+                                               int factor_on_device, coll_comm* comm, coll_stream stream);
 
 /** Every rank gets all ranks' `in`, one behind the other. In place: `in` is this rank's block of `out`. */
 COLL_API coll_error coll_all_gather(const void* in, void* out, size_t count, coll_data_type type, coll_comm* comm, coll_stream stream);
@@ -268,6 +291,10 @@ COLL_API coll_error coll_broadcast(const void* in, void* out, size_t count, coll
 /** The root gets the reduction of every rank's `in`; `out` is looked at on the root only. In place: `in` is `out`. */
 COLL_API coll_error coll_reduce(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, int root,
                                 coll_comm* comm, coll_stream stream);
+
+/** The sum of coll_all_reduce_scaled. */
+COLL_API coll_error coll_reduce_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor,
+                                       int factor_on_device, int root, coll_comm* comm, coll_stream stream);
 
 /** Block r of `out` is this rank's block of rank r's `in`. Not in place. */
 COLL_API coll_error coll_all_to_all(const void* in, void* out, size_t count, coll_data_type type, coll_comm* comm, coll_stream stream);
@@ -291,6 +318,9 @@ COLL_API coll_error coll_barrier(coll_comm* comm, coll_stream stream);
 
 /** Waits until everything enqueued on `stream` is done, watching the peers meanwhile, and returns what went wrong. */
 COLL_API coll_error coll_synchronize(coll_comm* comm, coll_stream stream);
+
+/** The same of every call of this rank that was enqueued outside graphs, on whatever stream. */
+COLL_API coll_error coll_finish(coll_comm* comm);
 
 /** The error that killed the communicator, if any. May be called from any thread. */
 COLL_API coll_error coll_check(coll_comm* comm);

@@ -5,6 +5,7 @@
 #include <collectives/communicator.hpp>
 #include <cstring>
 #include <numeric>
+#include <span>
 
 #include "base/require.hpp"
 #include "c_api/guard.hpp"
@@ -79,6 +80,26 @@ coll_error coll_comm_create_local(const int* devices, int count, const coll_opti
   });
 }
 
+coll_error coll_comm_split(coll_comm* comm, int color, int key, const coll_options* options, coll_comm** made) {
+  return guard([&] {
+    auto& target = given(made, "the communicator to fill");
+    auto part = communicator_of(comm).split(color, key, options_of(options));
+    target = part ? new coll_comm{std::move(*part)} : nullptr;
+  });
+}
+
+coll_error coll_comm_subgroup(coll_comm* comm, const int* members, int count, const coll_options* options, coll_comm** made) {
+  return guard([&] {
+    auto& target = given(made, "the communicator to fill");
+    require(count >= 0 && (members != nullptr || count == 0), "the array of members is null or its count is negative");
+    target = new coll_comm{communicator_of(comm).subgroup(std::span(members, static_cast<std::size_t>(count)), options_of(options))};
+  });
+}
+
+coll_error coll_comm_renew(coll_comm* comm, const coll_options* options) {
+  return guard([&] { communicator_of(comm).renew(options_of(options)); });
+}
+
 coll_error coll_comm_destroy(coll_comm* comm) {
   return guard([&] { delete comm; });
 }
@@ -101,6 +122,10 @@ coll_error coll_comm_backend(const coll_comm* comm, coll_backend* backend) {
 
 coll_error coll_synchronize(coll_comm* comm, coll_stream stream) {
   return guard([&] { communicator_of(comm).synchronize(stream); });
+}
+
+coll_error coll_finish(coll_comm* comm) {
+  return guard([&] { communicator_of(comm).finish(); });
 }
 
 coll_error coll_check(coll_comm* comm) {

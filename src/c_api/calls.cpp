@@ -18,6 +18,8 @@ std::size_t times(std::size_t count, int ranks) {
   return count * static_cast<std::size_t>(ranks);
 }
 
+ScaledSum scaled(const void* factor, int on_device) { return {.factor = factor, .on_device = on_device != 0}; }
+
 /// A count for each rank, and their sum.
 struct Counts {
   Counts(const size_t* counts, const Communicator& communicator)
@@ -56,6 +58,31 @@ coll_error coll_all_reduce_carried(const void* in, void* out, size_t count, coll
 
 coll_error coll_all_reduce_nothing(void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm, coll_stream stream) {
   return guard([&] { communicator_of(comm).all_reduce_nothing({out, count, data_type_of(type)}, reduce_op_of(op), stream); });
+}
+
+coll_error coll_all_reduce_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor, int factor_on_device, coll_comm* comm,
+                                  coll_stream stream) {
+  return guard([&] {
+    const DataType element = data_type_of(type);
+    communicator_of(comm).all_reduce({in, count, element}, {out, count, element}, scaled(factor, factor_on_device), stream);
+  });
+}
+
+coll_error coll_reduce_scatter_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor, int factor_on_device, coll_comm* comm,
+                                      coll_stream stream) {
+  return guard([&] {
+    auto& communicator = communicator_of(comm);
+    const DataType element = data_type_of(type);
+    communicator.reduce_scatter({in, times(count, communicator.size()), element}, {out, count, element}, scaled(factor, factor_on_device), stream);
+  });
+}
+
+coll_error coll_reduce_scaled(const void* in, void* out, size_t count, coll_data_type type, const void* factor, int factor_on_device, int root, coll_comm* comm,
+                              coll_stream stream) {
+  return guard([&] {
+    const DataType element = data_type_of(type);
+    communicator_of(comm).reduce({in, count, element}, {out, count, element}, scaled(factor, factor_on_device), root, stream);
+  });
 }
 
 coll_error coll_reduce_scatter(const void* in, void* out, size_t count, coll_data_type type, coll_reduce_op op, coll_comm* comm, coll_stream stream) {
