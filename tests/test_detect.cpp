@@ -11,6 +11,7 @@
 #include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
+#include "topology/hwloc_functions.hpp"
 #include "topology/nvml.hpp"
 #include "topology/priors.hpp"
 
@@ -310,6 +311,10 @@ TEST_CASE("a driver whose every call fails, or that lacks any one, changes nothi
 }
 
 TEST_CASE("GPUs get their NUMA node by PCI address and a link to it", "[topology][detect][hwloc]") {
+  if (hwloc_if_there() == nullptr) {
+    WARN("no libhwloc here: what it tells was not tested");
+    return;
+  }
   const Variable xml("HWLOC_XMLFILE", machine_path("two_sockets.hwloc.xml"));
   Machine machine;
   // The third hangs off the machine as a whole, the fourth is not there.
@@ -337,6 +342,15 @@ TEST_CASE("GPUs get their NUMA node by PCI address and a link to it", "[topology
   CHECK(machine.links[0] == Link{0, 5, LinkKind::pcie, slot_gb_per_s(4, 16), 0, Evidence::claimed});
   CHECK(machine.links[1] == Link{5, 0, LinkKind::pcie, slot_gb_per_s(4, 16), 0, Evidence::claimed});
   CHECK(machine.links[4].kind == LinkKind::socket);
+}
+
+TEST_CASE("an hwloc that is missing, or is another library, is none", "[topology][detect][hwloc]") {
+  CHECK_FALSE(open_hwloc("libno-such-hwloc.so.15").usable());
+  CHECK_FALSE(open_hwloc("libm.so.6").usable());
+  HwlocFunctions other = open_hwloc("libhwloc.so.15");
+  if (!other.usable()) return;
+  other.api_version = [] { return 3u << 16; };
+  CHECK_FALSE(other.usable());
 }
 
 TEST_CASE("without hwloc's answer there are no NUMA nodes and no error", "[topology][detect][hwloc]") {

@@ -4,6 +4,7 @@
 #include <collectives/topology.hpp>
 #include <filesystem>
 #include <fstream>
+#include <tuple>
 
 #include "test.hpp"
 #include "topology/assemble.hpp"
@@ -90,6 +91,39 @@ std::string path_between(Machine machine, int a, int b) {
 }
 
 }  // namespace
+
+TEST_CASE("NUMA nodes with CPUs come from the kernel where hwloc has told none", "[topology][detect][sysfs]") {
+  const SystemTree tree;
+  const std::tuple<const char*, const char*, const char*> nodes[] = {{"node10", "64-127", "131072000"}, {"node2", "0-63", "65536000"}, {"node3", "", "1000"}};
+  for (const auto& [node, cpus, kib] : nodes) {
+    const fs::path folder = fs::path("sys/devices/system/node") / node;
+    tree.write(folder / "cpulist", std::string(cpus) + "\n");
+    tree.write(folder / "meminfo", std::string("Node 2 MemTotal:       ") + kib + " kB\nNode 2 MemFree:        17 kB\n");
+  }
+  tree.write("sys/devices/system/node/online", "2,10\n");
+  tree.write("sys/devices/system/node/nodes/cpulist", "0\n");
+  tree.write("sys/class/dmi/id/product_name", "Big Box\n");
+  Machine machine;
+  add_gpu(machine, "0000:01:00.0");
+  add_numa_nodes(machine, tree.root());
+  CHECK_NOTHROW(validate(machine));
+  CHECK(machine.name == "Big Box");
+  REQUIRE(machine.nodes.size() == 3);
+  CHECK(machine.nodes[1].kind == NodeKind::cpu);
+  CHECK(machine.nodes[1].name == "NUMA 2");
+  CHECK(machine.nodes[1].memory_bytes == std::uint64_t{65536000} * 1024);
+  CHECK(machine.nodes[2].numa == 10);
+
+  // What hwloc has told stays.
+  machine.name = "as hwloc says";
+  add_numa_nodes(machine, tree.root());
+  CHECK(machine.nodes.size() == 3);
+  CHECK(machine.name == "as hwloc says");
+
+  Machine nothing;
+  add_numa_nodes(nothing, tree.root() / "no-such");
+  CHECK(nothing.nodes.empty());
+}
 
 TEST_CASE("switches and host bridges come from the kernel's tree", "[topology][sysfs]") {
   const SystemTree tree;

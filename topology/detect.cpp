@@ -37,6 +37,7 @@ Machine detect_machine() {
   add_nvml(machine);
 #endif
   add_hwloc(machine);
+  add_numa_nodes(machine, root);
   add_sysfs(machine, root);
   complete(machine);
   return machine;

@@ -12,8 +12,10 @@ namespace collectives {
 void add_platform(Machine& machine, const std::filesystem::path& root);
 void add_cuda(Machine& machine);
 void add_nvml(Machine& machine);
-/// NUMA nodes.
+/// NUMA nodes, where there is an hwloc.
 void add_hwloc(Machine& machine);
+/// NUMA nodes with CPUs, and the machine's name, where hwloc has not told them.
+void add_numa_nodes(Machine& machine, const std::filesystem::path& root);
 /// Between GPUs and NUMA nodes: switches and host bridges, what slots and uplinks can do, BAR1, ACS and the IOMMU.
 void add_sysfs(Machine& machine, const std::filesystem::path& root);
 

@@ -2,7 +2,6 @@
 // matrix omits Hopper in the versions that distributions ship, and its plugins for GPUs are kept out, since they would start
 // drivers to tell what CUDA and NVML have told already.
 #include <fmt/format.h>
-#include <hwloc.h>
 
 #include <cstdio>
 #include <memory>
@@ -10,45 +9,59 @@
 #include "topology/assemble.hpp"
 #include "topology/detect.hpp"
 #include "topology/graph.hpp"
+#include "topology/hwloc_functions.hpp"
 
 namespace collectives {
 namespace {
 
-struct Destroy {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, Destroy>;
+using Topology = std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)>;
 
-Topology load() {
+/// Empty if hwloc cannot tell.
+Topology load(const HwlocFunctions& hwloc) {
   hwloc_topology_t raw = nullptr;
-  if (hwloc_topology_init(&raw) != 0) return {};
-  Topology topology(raw);
+  Topology none(nullptr, hwloc.destroy);
+  if (hwloc.init(&raw) != 0) return none;
+  Topology topology(raw, hwloc.destroy);
   // "pci" leaks at each load; without it PCI devices come from /sys, where hwloc reads them as well.
   for (const char* plugin : {"cuda", "nvml", "opencl", "gl", "rsmi", "levelzero", "pci"})
-    (void)hwloc_topology_set_components(raw, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, plugin);
-  (void)hwloc_topology_set_io_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
-  if (hwloc_topology_load(raw) != 0) return {};
+    (void)hwloc.set_components(raw, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, plugin);
+  (void)hwloc.set_io_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  if (hwloc.load(raw) != 0) return none;
   return topology;
 }
 
-/// The number of the one NUMA node that a PCI device is near to; -1 if the machine does not say or names several.
-int numa_of(hwloc_topology_t topology, const std::string& pci) {
+struct PciAddress {
   unsigned domain = 0, bus = 0, device = 0, function = 0;
-  if (std::sscanf(pci.c_str(), "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4) return -1;
-  hwloc_obj_t found = hwloc_get_pcidev_by_busid(topology, domain, bus, device, function);
+};
+
+hwloc_obj_t find_pci_device(const HwlocFunctions& hwloc, hwloc_topology_t topology, const PciAddress& wanted) {
+  const unsigned count = hwloc.count_at(topology, HWLOC_TYPE_DEPTH_PCI_DEVICE);
+  for (unsigned i = 0; i < count; ++i) {
+    hwloc_obj_t object = hwloc.object_at(topology, HWLOC_TYPE_DEPTH_PCI_DEVICE, i);
+    const auto& own = object->attr->pcidev;
+    if (own.domain == wanted.domain && own.bus == wanted.bus && own.dev == wanted.device && own.func == wanted.function) return object;
+  }
+  return nullptr;
+}
+
+/// The number of the one NUMA node that a PCI device is near to; -1 if the machine does not say or names several.
+int numa_of(const HwlocFunctions& hwloc, hwloc_topology_t topology, const std::string& pci) {
+  PciAddress wanted;
+  if (std::sscanf(pci.c_str(), "%x:%x:%x.%x", &wanted.domain, &wanted.bus, &wanted.device, &wanted.function) != 4) return -1;
+  hwloc_obj_t found = find_pci_device(hwloc, topology, wanted);
   if (!found) return -1;
   const hwloc_obj_t place = hwloc_get_non_io_ancestor_obj(topology, found);
-  if (!place || !place->nodeset || hwloc_bitmap_weight(place->nodeset) != 1) return -1;
-  return hwloc_bitmap_first(place->nodeset);
+  if (!place || !place->nodeset || hwloc.weight(place->nodeset) != 1) return -1;
+  return hwloc.first(place->nodeset);
 }
 
 /// Memory of a GPU that the system shows as a NUMA node: no CPU is there, and pools must not be put there.
 bool is_gpu_memory(hwloc_obj_t numa) { return numa->subtype && std::string_view(numa->subtype) == "GPUMemory"; }
 
-void add_numa_nodes(hwloc_topology_t topology, Machine& machine) {
-  const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
-  for (int i = 0; i < count; ++i) {
-    hwloc_obj_t numa = hwloc_get_obj_by_type(topology, HWLOC_OBJ_NUMANODE, static_cast<unsigned>(i));
+void add_nodes_of(const HwlocFunctions& hwloc, hwloc_topology_t topology, Machine& machine) {
+  const unsigned count = hwloc.count_at(topology, HWLOC_TYPE_DEPTH_NUMANODE);
+  for (unsigned i = 0; i < count; ++i) {
+    hwloc_obj_t numa = hwloc.object_at(topology, HWLOC_TYPE_DEPTH_NUMANODE, i);
     if (!numa || is_gpu_memory(numa)) continue;
     Node node;
     node.kind = NodeKind::cpu;
@@ -62,12 +75,14 @@ void add_numa_nodes(hwloc_topology_t topology, Machine& machine) {
 }  // namespace
 
 void add_hwloc(Machine& machine) {
-  const Topology topology = load();
+  const HwlocFunctions* hwloc = hwloc_if_there();
+  if (!hwloc) return;
+  const Topology topology = load(*hwloc);
   if (!topology) return;
-  if (const char* product = hwloc_obj_get_info_by_name(hwloc_get_root_obj(topology.get()), "DMIProductName")) machine.name = product;
+  if (const char* product = hwloc_obj_get_info_by_name(hwloc->object_at(topology.get(), 0, 0), "DMIProductName")) machine.name = product;
   for (Node& node : machine.nodes)
-    if (node.kind == NodeKind::gpu && !node.pci.empty()) node.numa = numa_of(topology.get(), node.pci);
-  add_numa_nodes(topology.get(), machine);
+    if (node.kind == NodeKind::gpu && !node.pci.empty()) node.numa = numa_of(*hwloc, topology.get(), node.pci);
+  add_nodes_of(*hwloc, topology.get(), machine);
 }
 
 }  // namespace collectives

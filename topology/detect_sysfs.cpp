@@ -1,5 +1,7 @@
 // The tree of PCIe as the kernel shows it. On the way down from a host bridge ports take turns: a root port, then for every
 // switch its upper end and one of its lower ports. The upper end stands for the switch.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 
@@ -99,6 +101,20 @@ class Tree {
 }  // namespace
 
 void add_platform(Machine& machine, const std::filesystem::path& root) { machine.hypervisor = Sysfs(root).hypervisor(); }
+
+void add_numa_nodes(Machine& machine, const std::filesystem::path& root) {
+  const Sysfs sysfs(root);
+  if (machine.name.empty()) machine.name = sysfs.product();
+  if (std::any_of(machine.nodes.begin(), machine.nodes.end(), [](const Node& node) { return node.kind == NodeKind::cpu; })) return;
+  for (const Sysfs::NumaNode& numa : sysfs.numa_nodes()) {
+    Node node;
+    node.kind = NodeKind::cpu;
+    node.name = fmt::format("NUMA {}", numa.number);
+    node.numa = numa.number;
+    node.memory_bytes = numa.memory_bytes;
+    add_node(machine, std::move(node));
+  }
+}
 
 void add_sysfs(Machine& machine, const std::filesystem::path& root) {
   const Sysfs sysfs(root);

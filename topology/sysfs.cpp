@@ -79,6 +79,26 @@ Sysfs::Slot Sysfs::most(const std::string& pci) const {
 
 int Sysfs::numa(const std::string& pci) const { return std::max(-1, number(device(pci) / "numa_node", -1)); }
 
+std::vector<Sysfs::NumaNode> Sysfs::numa_nodes() const {
+  std::vector<NumaNode> nodes;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root_ / "sys/devices/system/node", error)) {
+    const std::string name = entry.path().filename().string();
+    int number = -1;
+    if (!name.starts_with("node") || !(std::istringstream(name.substr(4)) >> number) || number < 0) continue;
+    if (first_line(entry.path() / "cpulist").empty()) continue;
+    // Its first line is "Node 0 MemTotal: 65673912 kB".
+    std::istringstream words(first_line(entry.path() / "meminfo"));
+    std::string word;
+    std::uint64_t kib = 0;
+    while (words >> word && word != "MemTotal:") continue;
+    words >> kib;
+    nodes.push_back({number, kib * 1024});
+  }
+  std::sort(nodes.begin(), nodes.end(), [](const NumaNode& a, const NumaNode& b) { return a.number < b.number; });
+  return nodes;
+}
+
 std::uint64_t Sysfs::bar1_bytes(const std::string& pci) const {
   // A line a region: first byte, last byte, flags.
   std::istringstream text(contents(device(pci) / "resource"));
@@ -112,10 +132,11 @@ std::string Sysfs::hypervisor() const {
   const bool is_virtual =
       std::any_of(std::istream_iterator<std::string>(words), {}, [](const std::string& flag) { return flag == "hypervisor"; });
   if (!is_virtual) return "";
-  const std::string vendor = first_line(root_ / "sys/class/dmi/id/sys_vendor"),
-                    product = first_line(root_ / "sys/class/dmi/id/product_name");
-  if (vendor.empty() && product.empty()) return "unknown";
-  return vendor + (vendor.empty() || product.empty() ? "" : " ") + product;
+  const std::string vendor = first_line(root_ / "sys/class/dmi/id/sys_vendor"), name = product();
+  if (vendor.empty() && name.empty()) return "unknown";
+  return vendor + (vendor.empty() || name.empty() ? "" : " ") + name;
 }
+
+std::string Sysfs::product() const { return first_line(root_ / "sys/class/dmi/id/product_name"); }
 
 }  // namespace collectives

@@ -27,6 +27,13 @@ class Sysfs {
   Slot most(const std::string& pci) const;
 
   int numa(const std::string& pci) const;
+
+  struct NumaNode {
+    int number = 0;
+    std::uint64_t memory_bytes = 0;
+  };
+  /// Those with CPUs, in the order of their numbers: memory of GPUs is shown as nodes without.
+  std::vector<NumaNode> numa_nodes() const;
   /// The size of the region that NVIDIA's GPUs show their memory through.
   std::uint64_t bar1_bytes(const std::string& pci) const;
   /// Does a port send requests between devices below it up to the root? Needs the rights of root.
@@ -35,6 +42,8 @@ class Sysfs {
   std::string iommu(const std::string& pci) const;
   /// Who made this virtual machine, as its firmware says; empty on bare metal.
   std::string hypervisor() const;
+  /// What this machine is sold as; empty where it does not say.
+  std::string product() const;
 
  private:
   std::filesystem::path device(const std::string& pci) const { return root_ / "sys/bus/pci/devices" / pci; }
