@@ -133,7 +133,11 @@ bool has_real_nccl() {
 }
 
 const NcclFunctions* forwarding() {
-  static const bool disabled = read_environment().disable;
+  static const bool disabled = [] {
+    const bool wanted = read_environment().disable;
+    if (wanted) log(LogLevel::info, "mode nccl: NCCL serves every call, as COLLECTIVES_DISABLE=1 says");
+    return wanted;
+  }();
   return disabled ? &real_nccl() : nullptr;
 }
 
