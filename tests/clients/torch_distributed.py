@@ -6,6 +6,8 @@ its bound beside it. `--backend gloo` runs what gloo has too, on CPUs, and so tr
 
 import functools
 import hashlib
+import time
+import warnings
 
 import torch_ranks as base
 from torch_ranks import cast, dist, equal, near, numbers, torch, values, wide
@@ -62,6 +64,12 @@ class Here:
 
 def short(dtype):
     return str(dtype).removeprefix("torch.")
+
+
+def cat(parts):
+    """torch.cat for every type."""
+    parts = list(parts)
+    return torch.cat([base.as_bits(part) for part in parts]).view(parts[0].dtype)
 
 
 def joined(op, inputs):
@@ -245,10 +253,10 @@ def all_gather(here):
             everyone = here.all_give(call, count, dtype)
             parts = [here.blank(count, dtype) for _ in range(here.n)]
             dist.all_gather(parts, everyone[here.me])
-            here.equal(torch.cat(parts), torch.cat(everyone), f"list, {short(dtype)} of {count}")
+            here.equal(cat(parts), cat(everyone), f"list, {short(dtype)} of {count}")
             whole = here.blank(count * here.n, dtype)
             dist.all_gather_into_tensor(whole, everyone[here.me])
-            here.equal(whole, torch.cat(everyone), f"tensor, {short(dtype)} of {count}")
+            here.equal(whole, cat(everyone), f"tensor, {short(dtype)} of {count}")
     if here.nccl:
         call = here.call()
         rows = here.all_give(call, 64 * 33)
@@ -260,7 +268,7 @@ def all_gather(here):
     mine = whole[1000 * here.me : 1000 * (here.me + 1)]
     mine.copy_(here.give(call, 1000))
     dist.all_gather_into_tensor(whole, mine)
-    here.equal(whole, torch.cat(here.all_give(call, 1000)), "in place")
+    here.equal(whole, cat(here.all_give(call, 1000)), "in place")
 
 
 @group(only="nccl")
@@ -336,20 +344,20 @@ def all_to_all(here):
             inputs = here.all_give(call, count * n, dtype)
             out = here.blank(count * n, dtype)
             dist.all_to_all_single(out, inputs[me])
-            here.equal(out, torch.cat([x.chunk(n)[me] for x in inputs]), f"tensor, {short(dtype)} of {count}")
+            here.equal(out, cat([x.chunk(n)[me] for x in inputs]), f"tensor, {short(dtype)} of {count}")
     for base_count in (0, 1, 1000, 20000):
         # From rank i to rank j: less or more with both, and nothing at all here and there.
         counts = [[base_count + 5 * i + 3 * j if (i + j) % 3 else 0 for j in range(n)] for i in range(n)]
         call = here.call()
         inputs = [here.give(call, sum(counts[i]), torch.float32, i) for i in range(n)]
-        expected = torch.cat([inputs[i].split(counts[i])[me] for i in range(n)])
+        expected = cat([inputs[i].split(counts[i])[me] for i in range(n)])
         out = here.blank(expected.numel())
         dist.all_to_all_single(out, inputs[me], [counts[i][me] for i in range(n)], counts[me])
         here.equal(out, expected, f"tensor, uneven from {base_count}")
         if here.nccl:
             parts = [here.blank(counts[i][me]) for i in range(n)]
             dist.all_to_all(parts, list(inputs[me].split(counts[me])))
-            here.equal(torch.cat(parts), expected, f"list, uneven from {base_count}")
+            here.equal(cat(parts), expected, f"list, uneven from {base_count}")
 
 
 @group()
@@ -363,7 +371,7 @@ def gather_and_scatter(here):
                 parts = [here.blank(count, dtype) for _ in range(n)] if me == root else None
                 dist.gather(everyone[me], parts, dst=root)
                 if me == root:
-                    here.equal(torch.cat(parts), torch.cat(everyone), f"gather {short(dtype)} of {count} to {root}")
+                    here.equal(cat(parts), cat(everyone), f"gather {short(dtype)} of {count} to {root}")
                 call = here.call()
                 whole = here.give(call, count * n, dtype, root)
                 mine = here.blank(count, dtype)
@@ -403,7 +411,8 @@ def batches_of_messages(here):
     for count in COUNTS + [MANY]:
         call = here.call()
         mine = here.blank(count)
-        requests = dist.batch_isend_irecv([dist.P2POp(dist.isend, here.give(call, count), right), dist.P2POp(dist.irecv, mine, left)])
+        given = here.give(call, count)
+        requests = dist.batch_isend_irecv([dist.P2POp(dist.isend, given, right), dist.P2POp(dist.irecv, mine, left)])
         for request in requests:
             request.wait()
         here.equal(mine, here.give(call, count, rank=left), f"ring, {count}")
@@ -475,7 +484,7 @@ def asynchronous(here):
         elif i % 3 == 1:
             mine = here.blank(count * here.n)
             work = dist.all_gather_into_tensor(mine, here.give(call, count), async_op=True)
-            works.append((work, mine, torch.cat(here.all_give(call, count)), f"all_gather {i}"))
+            works.append((work, mine, cat(here.all_give(call, count)), f"all_gather {i}"))
         else:
             mine = here.give(call, count)
             works.append((dist.broadcast(mine, i % here.n, async_op=True), mine, here.give(call, count, rank=i % here.n), f"broadcast {i}"))
@@ -512,7 +521,7 @@ def try_group(here, pg, members, what):
     here.equal(x, joined(Op.SUM, here.all_give(calls[0], 4099, ranks=members)), f"{what}: all_reduce")
     whole = here.blank(1000 * size)
     dist.all_gather_into_tensor(whole, here.give(calls[1], 1000), group=pg)
-    here.equal(whole, torch.cat(here.all_give(calls[1], 1000, ranks=members)), f"{what}: all_gather")
+    here.equal(whole, cat(here.all_give(calls[1], 1000, ranks=members)), f"{what}: all_gather")
     x = here.give(calls[2], 333)
     dist.broadcast(x, group_src=size - 1, group=pg)
     here.equal(x, here.give(calls[2], 333, rank=members[-1]), f"{what}: broadcast")
@@ -537,13 +546,6 @@ def new_group(here):
         mine, all_of_them = dist.new_subgroups(2)
         for index, pg in enumerate(all_of_them):
             try_group(here, pg, [2 * index, 2 * index + 1], f"subgroup {index}")
-    # A group of a group's name, made by the members alone.
-    members = list(range(here.n - 1))
-    if here.me in members:
-        pg = dist.new_group(members, use_local_synchronization=True)
-    else:
-        pg = None
-    try_group(here, pg, members, "made by its members alone")
 
 
 @group(only="nccl")
@@ -586,7 +588,7 @@ def coalesced(here):
         if late:
             manager.wait()
         for out, call, size in zip(outs, calls, sizes):
-            here.equal(out, torch.cat(here.all_give(call, size)), f"all_gather of {size}, late {late}")
+            here.equal(out, cat(here.all_give(call, size)), f"all_gather of {size}, late {late}")
         outs = [here.blank(size) for size in sizes]
         given = [here.give(call, size * n) for call, size in zip(calls, sizes)]
         with dist._coalescing_manager(async_ops=late) as manager:
@@ -596,14 +598,16 @@ def coalesced(here):
             manager.wait()
         for out, call, size in zip(outs, calls, sizes):
             here.equal(out, joined(Op.SUM, here.all_give(call, size * n))[size * me : size * (me + 1)], f"reduce_scatter of {size}, late {late}")
-    # With a device named, the calls of several kinds become one group of NCCL's.
+    # With a device named, calls of several kinds become one group of NCCL's.
     calls = [here.call() for _ in range(2)]
     out, block = here.blank(1000 * n), here.blank(1000)
+    given = [here.give(calls[0], 1000), here.give(calls[1], 1000 * n)]
+    everyone = dist.distributed_c10d._get_default_group()
     with dist._coalescing_manager(device=here.device, async_ops=True) as manager:
-        dist.distributed_c10d._get_default_group()._allgather_base(out, here.give(calls[0], 1000))
-        dist.distributed_c10d._get_default_group()._reduce_scatter_base(block, here.give(calls[1], 1000 * n))
+        everyone._allgather_base(out, given[0])
+        everyone._reduce_scatter_base(block, given[1])
     manager.wait()
-    here.equal(out, torch.cat(here.all_give(calls[0], 1000)), "two kinds: all_gather")
+    here.equal(out, cat(here.all_give(calls[0], 1000)), "two kinds: all_gather")
     here.equal(block, joined(Op.SUM, here.all_give(calls[1], 1000 * n))[1000 * me : 1000 * (me + 1)], "two kinds: reduce_scatter")
 
 
@@ -641,7 +645,7 @@ def captured(here):
                 eager = here.give(call, 100)
                 dist.all_reduce(eager)
                 here.equal(eager, joined(Op.SUM, here.all_give(call, 100)), "eager between replays")
-            gathered = torch.cat(inputs) + 1
+            gathered = cat(inputs) + 1
             here.equal(copy, torch.stack(inputs).sum(0) * 2, f"all_reduce of {count}, replay {replay}")
             here.equal(whole, gathered, f"all_gather of {count}, replay {replay}")
             here.equal(block, gathered[count * me : count * (me + 1)] * n, f"reduce_scatter of {count}, replay {replay}")
@@ -666,6 +670,26 @@ def captured(here):
         here.equal(x, cast(torch.stack([wide(each) for each in inputs]).sum(0) / n, torch.bfloat16), f"chain, replay {replay}")
     here.place.synchronize()
     del graph
+
+
+@group(only="nccl")
+def memory_pool(here):
+    """Tensors in memory of NCCL's allocator, registered with the communicator."""
+    backend = dist.distributed_c10d._get_default_group()._get_backend(here.device)
+    pool = torch.cuda.MemPool(backend.mem_allocator)
+    with torch.cuda.use_mem_pool(pool):
+        x, whole = torch.empty(MANY, device=here.device), torch.empty(MANY * here.n, device=here.device)
+    backend.register_mem_pool(pool)
+    for _ in range(3):
+        call = here.call()
+        x.copy_(here.give(call, MANY))
+        dist.all_gather_into_tensor(whole, x)
+        here.equal(whole, cat(here.all_give(call, MANY)), "all_gather")
+        dist.all_reduce(x)
+        here.equal(x, joined(Op.SUM, here.all_give(call, MANY)), "all_reduce")
+    here.place.synchronize()
+    backend.deregister_mem_pool(pool)
+    del x, whole, pool
 
 
 @group()
@@ -697,21 +721,29 @@ def streams(here):
             here.equal(x, joined(Op.SUM, here.all_give(call, count)), f"turn {turn}, one group, stream {index}")
 
 
+def pass_around(here):
+    for source, target in pairs(here):
+        call = here.call()
+        if here.me == source:
+            dist.send(here.give(call, 5000), target)
+        elif here.me == target:
+            mine = here.blank(5000)
+            dist.recv(mine, source)
+            here.equal(mine, here.give(call, 5000, rank=source), f"from {source} to {target}")
+
+
 def again(here):
-    """Destroyed and made anew: with communicators at once, with each when it is first used, with both again."""
-    for turn, bound in enumerate((True, False, True, False)):
+    """Destroyed and made anew: with communicators at once, with each when it is first used, at once again."""
+    for turn, bound in enumerate((True, False, True)):
         name = f"made anew {turn} ({'at once' if bound else 'when used'})"
         here.place.init(name, bound)
         with here.rank.group(name):
             try_group(here, None, list(range(here.n)), "all")
-            for source, target in pairs(here):  # where communicators come when used, each pair has one of its own
-                call = here.call()
-                if here.me == source:
-                    dist.send(here.give(call, 5000), target)
-                elif here.me == target:
-                    mine = here.blank(5000)
-                    dist.recv(mine, source)
-                    here.equal(mine, here.give(call, 5000, rank=source), f"from {source} to {target}")
+            pass_around(here)  # where communicators come when used, each pair has one of its own
+            if not bound:  # torch splits what is made at once, and a split takes everyone
+                members = list(range(here.n - 1))
+                pg = dist.new_group(members, use_local_synchronization=True) if here.me in members else None
+                try_group(here, pg, members, "made by its members alone")
             here.place.synchronize()
         dist.destroy_process_group()
 
@@ -730,7 +762,7 @@ def shrunk(here):
         here.place.synchronize()
         here.place.store.add("shrunk", 1)
         while here.place.store.add("shrunk", 0) < here.n:
-            pass
+            time.sleep(0.01)
     dist.destroy_process_group()
 
 
@@ -754,7 +786,7 @@ def one_process(here):
             wholes = [torch.empty(count * here.n, dtype=dtype, device=device) for device in devices]
             nccl.all_gather(placed, wholes)
             for whole in wholes:
-                here.equal(whole.to(here.device), torch.cat(inputs), f"all_gather {short(dtype)} of {count} on {whole.device}")
+                here.equal(whole.to(here.device), cat(inputs), f"all_gather {short(dtype)} of {count} on {whole.device}")
             nccl.broadcast(placed, root=0)
             for x in placed:
                 here.equal(x.to(here.device), inputs[0], f"broadcast {short(dtype)} of {count} on {x.device}")
@@ -768,6 +800,7 @@ def one_process(here):
 
 
 def work(rank):
+    warnings.simplefilter("ignore", FutureWarning)  # all_reduce_coalesced is on its way out
     here = Here(rank)
     here.place.synchronize()
     rank.ready()

@@ -12,7 +12,7 @@ try:
 except ImportError as missing:
     base.skip(f"no torch here ({missing})")
 
-CUDA = "cuda"
+STUCK_SECONDS = 30  # torch's watchdog then says which call it is, and ends the process
 
 
 def parser(about, compares=False):
@@ -60,7 +60,7 @@ class Place:
         """init_process_group. `bound`: communicators at once, and split from one another; else each when it is first used."""
         device = self.device if bound and self.on_gpu else None
         dist.init_process_group(self.rank.options.backend, store=dist.PrefixStore(name, self.store), rank=self.rank.rank, world_size=self.rank.ranks,
-                                timeout=datetime.timedelta(seconds=self.rank.options.seconds), device_id=device)
+                                timeout=datetime.timedelta(seconds=min(self.rank.options.seconds, STUCK_SECONDS)), device_id=device)
 
     def synchronize(self):
         if self.on_gpu:
