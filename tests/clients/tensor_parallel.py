@@ -5,7 +5,9 @@ be SLACK times that of one device in bf16. Two such runs (--against) may then be
 (in this process, and with --same in another). `--backend gloo` tries this program on CPUs, with a smaller model.
 """
 
+import datetime
 import hashlib
+import importlib.util
 import os
 import shutil
 import statistics
@@ -160,7 +162,6 @@ def work(rank):
     place.announce()
     folder, config = rank.shared["folder"], config_of(rank.options)
     expected = errors = None
-    place.init("tensor parallel")
     with rank.group("whole model"):
         if rank.rank == 0:
             rank.line(f"  transformers {transformers.__version__}, hidden {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads")
@@ -168,7 +169,10 @@ def work(rank):
             expected, errors = whole_model(place, folder, config.vocab_size)
             for name, logits in expected.items():
                 rank.check(errors[name] < 0.05 * root_mean_square(logits), f"{name}: bf16 leaves too little of these logits to compare them")
-        dist.barrier()
+            place.store.set("saved", "yes")
+        # By the store: the watchdog of a collective would not wait so long.
+        place.store.wait(["saved"], datetime.timedelta(seconds=rank.options.seconds))
+    place.init("tensor parallel")
     model = None
     with rank.group("shards"):
         model = load_sharded(folder)
@@ -220,11 +224,9 @@ def main():
     parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--turns", type=int, default=20, help="forward passes to take the median of")
     options = parser.parse_args()
-    try:
-        import accelerate  # noqa: F401 (from_pretrained wants it for a tp_plan)
-        import transformers  # noqa: F401
-    except ImportError as missing:
-        base.base.skip(f"no transformers with accelerate here ({missing})")
+    for package in ("transformers", "accelerate"):  # from_pretrained wants accelerate for a tp_plan
+        if importlib.util.find_spec(package) is None:
+            base.base.skip(f"no {package} here")
     ranks = base.choose_ranks(options)
     if SIZES[options.backend][2] % ranks:
         base.base.skip(f"{SIZES[options.backend][2]} heads of keys do not divide by {ranks} ranks")
