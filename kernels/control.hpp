@@ -32,18 +32,25 @@ struct MailBoard {
   std::uint32_t received[max_ranks][max_mail_lanes];
 };
 
+/// What calls that copy engines carry count by (src/exec/copies.hpp).
+struct alignas(256) CopyBoard {
+  Mark arrived[max_ranks];  ///< (epoch, groups of copies that are whole), written by the rank that copied
+};
+
 /// Where things are in every pool of a communicator, in bytes from its base. The same on all ranks.
 struct Layout {
   static constexpr std::size_t control = 0;
   static constexpr std::size_t flags = 4096;  ///< Mark[epoch & 1][max_lanes][max_blocks], written by senders
   static constexpr std::size_t credits = flags + 2 * sizeof(Mark) * max_lanes * max_blocks;  ///< the same, written by receivers
   static constexpr std::size_t mail_board = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;
-  static constexpr std::size_t slots = mail_board + sizeof(MailBoard);
-  static_assert(sizeof(Control) <= flags && slots % 256 == 0);
+  static constexpr std::size_t copy_board = mail_board + sizeof(MailBoard);
+  static constexpr std::size_t slots = copy_board + sizeof(CopyBoard);
+  static_assert(sizeof(Control) <= flags && copy_board % alignof(CopyBoard) == 0 && slots % 256 == 0);
 
   std::size_t sentinel_bytes = 0;  ///< of one half of the slots for sentinels
   std::size_t flagged_bytes = 0;   ///< of one half of the slots for flagged packs
   std::size_t mail_bytes = 0;      ///< of all slots for sends and receives
+  std::size_t copy_bytes = 0;      ///< of all slots for copy engines; none unless they are asked for
 
   /// A lane's flag or credit for one block. Halves alternate as those of the slots do: in the next call, which may be another
   /// program, the word of this lane may have another writer, and he may be there before this call's.
@@ -59,7 +66,9 @@ struct Layout {
   }
   /// The slots for sends and receives: [sender][lane][stage].
   COLLECTIVES_HOST_DEVICE constexpr std::size_t mail() const { return slots + 2 * (sentinel_bytes + flagged_bytes); }
-  constexpr std::size_t bytes() const { return mail() + mail_bytes; }
+  /// The slots for copy engines: [group modulo copy_buffers][lane of the sender].
+  constexpr std::size_t copies() const { return mail() + mail_bytes; }
+  constexpr std::size_t bytes() const { return copies() + copy_bytes; }
 };
 
 /// What flags, credits and headers hold before the first call: nothing that this call or the next could take for its own.

@@ -55,10 +55,17 @@ COLLECTIVES_COLD void record_failure(Place<Args> place, FaultKind kind, Mark abo
     if (rank != place.call->rank) signal_relaxed(&place.control(rank).poison, poison(kind, place.call->rank, culprit, place.epoch));
 }
 
+/// Has a thread of this rank found a failure, in this call or an earlier one?
+template <typename Args>
+COLLECTIVES_HOST_DEVICE bool is_dead(const Place<Args>& place) {
+  return observe_relaxed(&place.control(place.call->rank).claimed) != 0;
+}
+
 /// The slow part of waiting: is there any reason to stop? `since` is when this thread first asked, 0 if it has not.
 template <typename Args>
 COLLECTIVES_COLD bool has_failed(Place<Args> place, std::uint64_t since) {
   const Args& call = *place.call;
+  if (is_dead(place)) return true;
   if (observe_relaxed(&call.fault->abort) != 0) return record_failure(place, FaultKind::aborted, call.rank), true;
   const Mark word = observe_relaxed(&place.control(call.rank).poison);
   if (word != 0) return record_failure(place, FaultKind::poisoned, word), true;
@@ -87,6 +94,8 @@ class Watch {
   COLLECTIVES_HOST_DEVICE Watch(const Args& call, std::byte* const* pools, Relief relief) : place_{&call, pools, 0}, relief_(relief) {}
 
   COLLECTIVES_HOST_DEVICE bool failed() const { return failed_; }
+  /// Not only this thread.
+  COLLECTIVES_HOST_DEVICE bool dead() const { return is_dead(place_); }
   COLLECTIVES_HOST_DEVICE void begin(Epoch epoch) { place_.epoch = epoch; }
   COLLECTIVES_HOST_DEVICE Epoch epoch() const { return place_.epoch; }
   COLLECTIVES_HOST_DEVICE Control& control(int rank) const { return place_.control(rank); }
