@@ -15,7 +15,8 @@ namespace {
 const std::vector<AlgorithmChoice>& every_algorithm() {
   static const std::vector<AlgorithmChoice> all = {{Algorithm::one_shot, 2},    {Algorithm::two_shot, 2},  {Algorithm::ring, 2},         {Algorithm::binary_tree, 2},
                                                    {Algorithm::kary_tree, 3},   {Algorithm::kary_tree, 5}, {Algorithm::balanced_tree, 2},
-                                                   {Algorithm::double_tree, 2}, {Algorithm::packed_trees, 2}, {Algorithm::island, 2}};
+                                                   {Algorithm::double_tree, 2}, {Algorithm::packed_trees, 2}, {Algorithm::island, 2},
+                                                   {Algorithm::copy_two_shot, 2}};
   return all;
 }
 

@@ -236,3 +236,52 @@ TEST_CASE("a machine is planned for without having it", "[planner]") {
   CHECK_THROWS_AS(plan_all_reduce(two_gpus(), {0, 5}, 1, DataType::int8, ReduceOp::sum), Error);
   CHECK_THROWS_AS(plan_all_reduce(two_gpus(), std::vector<int>(17, 0), 1, DataType::int8, ReduceOp::sum), Error);
 }
+
+TEST_CASE("copy engines are taken where they are forced and every rank has its own, and their pieces fit their slots", "[planner][copies]") {
+  const int ranks = GENERATE(2, 3, 4, 8, 16);
+  PlannerOptions options = forcing({Algorithm::copy_two_shot});
+  options.copy_slot_bytes = GENERATE(std::size_t{64} << 10, std::size_t{3} << 20, std::size_t{448} << 20);
+  const Planner planner(uniform_fabric(ranks), options);
+  for (std::size_t bytes = 1; bytes <= 4096 * mib; bytes = bytes * 3 + 5) {
+    CAPTURE(ranks, options.copy_slot_bytes, bytes);
+    const Plan plan = planner.all_reduce(bytes, DataType::uint8, ReduceOp::sum);
+    REQUIRE(plan.choice.algorithm == Algorithm::copy_two_shot);
+    if (!plan.copies) continue;
+    CHECK((plan.blocks >= 1 && plan.blocks <= 16 && plan.threads == 512 && plan.stages == 3 && plan.wire == Wire::flagged && !plan.direct && !plan.wide));
+    CHECK((plan.tile_bytes > 0 && plan.tile_bytes % 512 == 0));
+    CHECK(static_cast<std::size_t>(3 * (ranks - 1)) * plan.tile_bytes <= options.copy_slot_bytes);
+    // Copies of two groups a piece: as many as fit a queue.
+    const std::size_t chunk = (bytes / 16 + 1) / static_cast<std::size_t>(ranks) * 16;
+    CHECK(2 * (chunk / plan.tile_bytes) * static_cast<std::size_t>(ranks) <= 512);
+  }
+  CHECK(planner.all_reduce(64 << 10, DataType::bfloat16, ReduceOp::sum).copies);
+  CHECK_THAT(planner.explain(64 << 10, DataType::bfloat16, ReduceOp::sum).explanation, ContainsSubstring("Copy engines move pieces of"));
+}
+
+TEST_CASE("what copy engines cannot carry goes by two-shot's kernels", "[planner][copies]") {
+  PlannerOptions options = forcing({Algorithm::copy_two_shot});
+  options.copy_slot_bytes = 64 * mib;
+  const PlanRequest usual{.count = mib, .type = DataType::bfloat16};
+  PlanRequest scaled = usual, carried = usual, endless = usual;
+  scaled.scaled = carried.carried = true;
+  endless.count = 16'384 * mib;
+  const Planner planner(uniform_fabric(4), options);
+  CHECK(planner.plan(usual).copies);
+  CHECK_FALSE(planner.plan(usual).direct);
+  CHECK_FALSE(planner.plan(scaled).copies);
+  CHECK_FALSE(planner.plan(carried).copies);
+  CHECK_FALSE(planner.plan(endless).copies);
+  CHECK(planner.plan(endless).direct);
+  Fabric shared = uniform_fabric(4), host = host_fabric(4);
+  shared.ranks_per_device = 2;
+  CHECK_FALSE(Planner(shared, options).plan(usual).copies);
+  CHECK_FALSE(Planner(host, options).plan(usual).copies);
+  options.copy_slot_bytes = 0;
+  CHECK_FALSE(Planner(uniform_fabric(4), options).plan(usual).copies);
+  CHECK_THROWS_WITH(Planner(circle_of(4), options), ContainsSubstring("rank 0 does not reach rank 2 directly"));
+  options.invariant = true;
+  CHECK_NOTHROW(Planner(uniform_fabric(4), options));
+  // Nobody else takes it yet.
+  const Planner free(uniform_fabric(4), with_slots());
+  CHECK_THROWS(free.routine({Algorithm::copy_two_shot}));
+}

@@ -94,7 +94,8 @@ enum {
   coll_balanced_tree = 5,
   coll_double_tree = 6,
   coll_packed_trees = 7,
-  coll_island = 8
+  coll_island = 8,
+  coll_copy_two_shot = 9
 };
 
 /** How a reader knows that data has arrived: a word that no value uses is replaced, or a flag is released after the data. */

@@ -10,12 +10,12 @@
 namespace collectives {
 
 /// Who reduces what where. The numbers are part of the C interface.
-enum class Algorithm : std::uint8_t { one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree, double_tree, packed_trees, island };
-inline constexpr int algorithm_count = 9;
+enum class Algorithm : std::uint8_t { one_shot, two_shot, ring, binary_tree, kary_tree, balanced_tree, double_tree, packed_trees, island, copy_two_shot };
+inline constexpr int algorithm_count = 10;
 
 constexpr const char* name_of(Algorithm algorithm) {
   constexpr const char* names[] = {"one_shot",      "two_shot",    "ring",         "binary_tree", "kary_tree",
-                                   "balanced_tree", "double_tree", "packed_trees", "island"};
+                                   "balanced_tree", "double_tree", "packed_trees", "island",      "copy_two_shot"};
   const int index = static_cast<int>(algorithm);
   return index < algorithm_count ? names[index] : "unknown";
 }
@@ -61,6 +61,7 @@ struct Plan {
   int stages = 1;               ///< tiles of a lane that may be under way at once
   bool direct = false;          ///< by the kernels that know the rank count and the operation when they are compiled
   bool wide = false;            ///< takes both halves of the slots, behind a barrier
+  bool copies = false;          ///< copy engines move the data; blocks and threads are of the kernel that combines it
   double predicted_us = 0;
 };
 

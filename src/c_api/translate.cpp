@@ -40,7 +40,7 @@ static_assert(coll_one_shot == static_cast<int>(Algorithm::one_shot) && coll_two
               coll_balanced_tree == static_cast<int>(Algorithm::balanced_tree) &&
               coll_double_tree == static_cast<int>(Algorithm::double_tree) &&
               coll_packed_trees == static_cast<int>(Algorithm::packed_trees) && coll_island == static_cast<int>(Algorithm::island) &&
-              algorithm_count == 9);
+              coll_copy_two_shot == static_cast<int>(Algorithm::copy_two_shot) && algorithm_count == 10);
 static_assert(coll_wire_sentinel == static_cast<int>(Wire::sentinel) && coll_wire_flagged == static_cast<int>(Wire::flagged) &&
               coll_wire_escaped == static_cast<int>(Wire::escaped));
 static_assert(coll_mode_auto == static_cast<int>(PeerMode::automatic) && coll_mode_p2p == static_cast<int>(PeerMode::p2p) &&

@@ -6,6 +6,7 @@
 
 #include "base/require.hpp"
 #include "comm/impl.hpp"
+#include "planner/shape.hpp"
 
 #if COLLECTIVES_HAS_CUDA
 #include "base/cuda.hpp"
@@ -15,6 +16,7 @@ namespace collectives {
 namespace {
 
 constexpr std::size_t smallest_part = std::size_t{128} << 10;  // slots are laid out in parts of this
+constexpr std::size_t largest_copy = std::size_t{32} << 20;       // of one copy of a copy engine: what begins and ends it is little beside it
 constexpr std::size_t barrier_bytes = 256;
 constexpr std::size_t device_granule = std::size_t{2} << 20, host_granule = std::size_t{64} << 10;
 
@@ -54,6 +56,9 @@ std::vector<std::byte> initial_front(Epoch first_epoch) {
   for (auto& lanes : board.sent) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
   for (auto& lanes : board.received) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
   std::memcpy(image.data() + kernels::Layout::mail_board, &board, sizeof board);
+  kernels::CopyBoard copies{};
+  std::fill(std::begin(copies.arrived), std::end(copies.arrived), kernels::flag_before(first_epoch));
+  std::memcpy(image.data() + kernels::Layout::copy_board, &copies, sizeof copies);
   return image;
 }
 
@@ -95,7 +100,12 @@ std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend) {
   return std::max(room.usual / pools, std::min(room.left / pools, parts.smallest_pool()));
 }
 
-kernels::Layout layout_for(std::size_t share, Backend backend) {
+std::size_t copy_lanes(const Settings& settings, const Fabric& fabric) {
+  const bool forced = settings.options.algorithm && settings.options.algorithm->algorithm == Algorithm::copy_two_shot;
+  return forced && has_copy_engines(fabric) ? copy_buffers * static_cast<std::size_t>(fabric.ranks - 1) : 0;
+}
+
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes) {
   const SlotParts parts(backend);
   share = share / parts.granule * parts.granule;
   require(share >= parts.smallest_pool(),
@@ -105,9 +115,13 @@ kernels::Layout layout_for(std::size_t share, Backend backend) {
                                parts.smallest_pool(), share);
           },
           ErrorCode::out_of_memory);
+  // Slots for copy engines take what the others leave, and half of what is not needed where that is little.
+  const std::size_t needed = parts.smallest_pool(), usual = fixed_bytes + parts.count() * parts.largest;
+  const std::size_t copies = std::min(lanes * largest_copy, std::max((share - needed) / 2, share - std::min(share, usual))) / smallest_part * smallest_part;
+  share -= copies;
   const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
   // What sends and receives have comes from the flagged wire's part, which needs it least.
-  return {.sentinel_bytes = parts.of_sentinels * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2};
+  return {.sentinel_bytes = parts.of_sentinels * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2, .copy_bytes = copies};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {
@@ -173,6 +187,7 @@ PlannerOptions planner_options(const Settings& settings, const kernels::Layout& 
           .invariant = settings.options.invariant,
           .sentinel_slot_bytes = layout.sentinel_bytes,
           .flagged_slot_bytes = layout.flagged_bytes,
+          .copy_slot_bytes = layout.copy_bytes,
           .max_blocks = settings.options.max_blocks};
 }
 

@@ -32,7 +32,7 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   hash.mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
   hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
-  hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 2 | plan.direct << 1 | plan.wide);
+  hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 3 | plan.copies << 2 | plan.direct << 1 | plan.wide);
   hash.mix(static_cast<std::uint64_t>(call.factor.given != Factor::none) << 1 | call.carried);
   if (is_cut_by_part(call.collective))
     for (int rank = 0; rank < ranks; ++rank) hash.mix(call.parts[static_cast<std::size_t>(rank)].in_count);
@@ -89,10 +89,7 @@ void Arguments::fill_program(const Program& program) {
   filled_ = &program;
 }
 
-void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const {
-  args.tile_packs = static_cast<std::uint32_t>(plan.tile_bytes / sizeof(Pack));
-  args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
-  args.stages = static_cast<std::uint32_t>(plan.stages);
+void Arguments::fill_ranks(kernels::CallArgs& args, const Call& call, const Plan& plan) const {
   args.fingerprint = fingerprint_of(call, plan, context_->ranks);
   args.rank = static_cast<std::uint8_t>(context_->rank);
   args.ranks = static_cast<std::uint8_t>(context_->ranks);
@@ -101,6 +98,13 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.timeout_ns = context_->timeout_ns;
   args.fault = fault_;
   args.layout = context_->layout;
+}
+
+void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const {
+  args.tile_packs = static_cast<std::uint32_t>(plan.tile_bytes / sizeof(Pack));
+  args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
+  args.stages = static_cast<std::uint32_t>(plan.stages);
+  fill_ranks(args, call, plan);
   const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * slot_bytes_of(plan);
   args.wide = plan.wide;
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
@@ -197,6 +201,12 @@ void Arguments::fill_parts(const Call& call, const Program& program) {
       receives(move_.part[0], region);
     }
   }
+}
+
+const kernels::CopyCallArgs& Arguments::copies(const Call& call, const Plan& plan) {
+  fill_ranks(copies_, call, plan);
+  std::copy(context_->pools.begin(), context_->pools.end(), copies_.pools);
+  return copies_;
 }
 
 void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "exec/executor.hpp"
+#include "kernels/copy.hpp"
 #include "kernels/direct.hpp"
 #include "kernels/program.hpp"
 
@@ -13,12 +14,14 @@ class Arguments {
  public:
   Arguments(const RankContext& context, kernels::FaultRecord* fault) : context_(&context), fault_(fault) {}
 
-  /// The arguments of this call for the general kernels, or for the direct ones. Valid until the next.
+  /// The arguments of this call for the general kernels, for the direct ones, or for those beside copy engines. Valid until the next.
   const kernels::ProgramArgs& program(const Call& call, const Plan& plan, const Program& program);
   const kernels::DirectArgs& direct(const Call& call, const Plan& plan, const Program& program);
   const kernels::MoveArgs& move(const Call& call, const Plan& plan, const Program& program);
+  const kernels::CopyCallArgs& copies(const Call& call, const Plan& plan);
 
  private:
+  void fill_ranks(kernels::CallArgs& args, const Call& call, const Plan& plan) const;
   void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const;
   void fill_program(const Program& program);
   void fill_regions(const Call& call, const Plan& plan, const Program& program);
@@ -34,6 +37,7 @@ class Arguments {
   kernels::ProgramArgs program_{};
   kernels::DirectArgs direct_{};
   kernels::MoveArgs move_{};
+  kernels::CopyCallArgs copies_{};
 };
 
 }  // namespace collectives

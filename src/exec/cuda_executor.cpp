@@ -4,6 +4,7 @@
 #include "base/cuda.hpp"
 #include "base/require.hpp"
 #include "exec/arguments.hpp"
+#include "exec/cuda_copies.hpp"
 #include "exec/executor.hpp"
 #include "exec/identity.hpp"
 #include "kernels/local.hpp"
@@ -44,6 +45,10 @@ class CudaExecutor final : public Executor {
     kernels::preload_move(context_.ranks);
     kernels::preload_local();
     kernels::preload_mail();
+    if (context_.layout.copy_bytes > 0) {
+      kernels::preload_copy();
+      copies_.emplace();
+    }
     eager_.event = make_event();
     captured_.event = make_event();
     messages_ = make_stream();
@@ -156,6 +161,10 @@ class CudaExecutor final : public Executor {
   }
 
   void launch(const Call& call, const Plan& plan, const Program& program, Stream stream) {
+    if (plan.copies) {
+      ensure(copies_.has_value(), "a plan wants copy engines that there are no slots for");
+      return copies_->enqueue(arguments_.copies(call, plan), CopyCall(context_, call, plan, program), call.type, plan, stream, capture_of(stream) != 0);
+    }
     if (!plan.direct) {
       const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : kernels::launch_flagged;
       return general(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
@@ -174,6 +183,7 @@ class CudaExecutor final : public Executor {
   LastCall eager_;
   LastCall captured_;
   CudaStream messages_;
+  std::optional<CopyStreams> copies_;
 };
 
 }  // namespace

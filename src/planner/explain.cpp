@@ -111,6 +111,12 @@ PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const
   if (options_.forced) report.explanation += "This algorithm is forced. ";
   if (options_.invariant) report.explanation += "Only direct algorithms are allowed, so that no bit depends on the message size. ";
   report.explanation += bound_in_words(report);
+  if (plan.copies) {
+    report.explanation += fmt::format(" Copy engines move pieces of {} through {} slots a peer; {} block{} of {} threads combine them.\n\n",
+                                      in_words(static_cast<double>(plan.tile_bytes)), plan.stages, plan.blocks, plan.blocks == 1 ? "" : "s", plan.threads);
+    report.explanation += table_of(report.candidates);
+    return report;
+  }
   report.explanation +=
       fmt::format(" It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", plan.blocks,
                   plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),

@@ -32,7 +32,19 @@ void require_sound(const PlannerOptions& options) {
   require(static_cast<int>(choice.algorithm) < algorithm_count, "the forced algorithm does not exist");
   require(choice.arity >= 1 && choice.arity < max_ranks, [&] { return "a tree's arity is 1 to 15, not " + std::to_string(choice.arity); });
   require(!options.invariant || is_direct(choice.algorithm),
-          [&] { return to_string(choice) + " is forced, but invariant results allow one_shot and two_shot only"; });
+          [&] { return to_string(choice) + " is forced, but invariant results allow one_shot, two_shot and copy_two_shot only"; });
+}
+
+void require_reach(const Fabric& fabric, const PlannerOptions& options) {
+  if (!options.forced || options.forced->algorithm != Algorithm::copy_two_shot || fabric.backend == Backend::host) return;
+  for (int from = 0; from < fabric.ranks; ++from)
+    for (int to = 0; to < fabric.ranks; ++to)
+      require(from == to || fabric.link(from, to).direct,
+              [&] {
+                return "copy_two_shot is forced, but rank " + std::to_string(from) + " does not reach rank " + std::to_string(to) +
+                       " directly: its copy engines write into every peer's pool";
+              },
+              ErrorCode::unsupported);
 }
 
 // One tile more than there are stages reuses slots within a call and over calls. In place and sentinel are each the stricter half: the one
@@ -81,6 +93,7 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   plan.bytes = bytes;
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
+  // What copy engines add has not been measured: no plan is compared by it, for they must be forced.
   const KernelCosts& kernels = plan.direct ? direct_kernels : general_kernels;
   plan.predicted_us = routine.cost.predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
   return plan;
@@ -93,6 +106,7 @@ Planner::~Planner() = default;
 
 Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options), survey_(survey_sound(fabric_)) {
   require_sound(options_);
+  require_reach(fabric_, options_);
   if (fabric_.ranks == 1) options_.forced.reset();
   if (options_.forced) options_.forced = normalised(*options_.forced);
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))

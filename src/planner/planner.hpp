@@ -31,6 +31,7 @@ struct PlannerOptions {
   bool invariant = false;               ///< direct algorithms only
   std::size_t sentinel_slot_bytes = 0;  ///< of one half of the slots for sentinels in a pool
   std::size_t flagged_slot_bytes = 0;   ///< of one half of those for flagged packs
+  std::size_t copy_slot_bytes = 0;      ///< of all slots for copy engines together
   int max_blocks = 0;                   ///< 0: no limit beside the fabric's
 };
 
@@ -61,7 +62,8 @@ class Planner {
   /// Surveys the fabric, and builds, verifies and costs for it: every algorithm, the k-ary trees of 3 and 4, islands where there are
   /// several of more than one rank, and what is forced.
   /// Throws Error(internal) if one does not verify, Error(invalid_argument) for a forced one that does not exist, has an arity
-  /// outside 1 to 15, or is not direct where `invariant` asks for that.
+  /// outside 1 to 15, or is not direct where `invariant` asks for that; Error(unsupported) for copy engines on GPUs that do not all
+  /// reach each other.
   Planner(Fabric fabric, PlannerOptions options);
   Planner(Planner&&) noexcept;
   Planner& operator=(Planner&&) noexcept;

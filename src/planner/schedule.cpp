@@ -28,6 +28,7 @@ Schedule build_schedule(AlgorithmChoice choice, int ranks) {
     case Algorithm::one_shot:
       return one_shot_all_reduce(ranks);
     case Algorithm::two_shot:
+    case Algorithm::copy_two_shot:
       return two_shot_all_reduce(ranks);
     case Algorithm::ring:
       return ring_all_reduce(order);

@@ -21,7 +21,9 @@ struct Transfer {
 };
 
 /// Does every chunk meet all its operands in one step, so that its bits depend on nothing but the inputs?
-constexpr bool is_direct(Algorithm algorithm) { return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot; }
+constexpr bool is_direct(Algorithm algorithm) {
+  return algorithm == Algorithm::one_shot || algorithm == Algorithm::two_shot || algorithm == Algorithm::copy_two_shot;
+}
 
 /// A bit a rank.
 using RankMask = std::uint32_t;

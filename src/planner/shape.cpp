@@ -130,12 +130,38 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
   return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
 }
 
+/// Pieces as long as slots are, and two at least where they are worth a meeting of the ranks: then one is combined while the next
+/// is copied. Blocks that combine as fast as engines copy, by what a block moves on an H200; no GPU has run this shape yet.
+/// False for what other kernels must carry: copy engines move bits as they are, not floats that travel narrower or operands that are
+/// scaled; and a call of more copies than a stream's queue holds would wait on the host for ranks that have not been asked to call.
+bool shape_copies(Plan& plan, std::size_t chunk_packs, const Fabric& fabric, int limit, std::size_t slot_bytes, Operation operation) {
+  constexpr std::size_t least_split_packs = (std::size_t{2} << 20) / pack_bytes, line_packs = 32, most_copies = 512;
+  constexpr int few_blocks = 16;
+  if (plan.choice.algorithm != Algorithm::copy_two_shot || !has_copy_engines(fabric) || operation.form != DirectForm::all_reduce) return false;
+  const auto ranks = static_cast<std::size_t>(fabric.ranks);
+  const std::size_t lanes = copy_buffers * (ranks - 1);
+  const std::size_t slot_packs = slot_bytes / lanes / pack_bytes / line_packs * line_packs;
+  if (slot_packs == 0) return false;
+  const std::size_t pieces = std::max<std::size_t>(divide_up(chunk_packs, slot_packs), chunk_packs >= least_split_packs ? 2 : 1);
+  if (2 * pieces * ranks > most_copies) return false;
+  const std::size_t piece_packs = divide_up(divide_up(chunk_packs, pieces), line_packs) * line_packs;
+  plan.copies = true;
+  plan.wire = Wire::flagged;
+  plan.stages = copy_buffers;
+  plan.tile_bytes = piece_packs * pack_bytes;
+  plan.threads = 512;
+  plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(piece_packs, static_cast<std::size_t>(plan.threads)), 1, static_cast<std::size_t>(std::min(limit, few_blocks))));
+  return true;
+}
+
 }  // namespace
 
 std::size_t slot_bytes_of(const Plan& plan) {
   constexpr std::size_t word_bytes = 4;  // of escapes, a thread
   return plan.tile_bytes + (plan.wire == Wire::escaped ? static_cast<std::size_t>(plan.threads) * word_bytes : 0);
 }
+
+bool has_copy_engines(const Fabric& fabric) { return fabric.backend == Backend::cuda && fabric.ranks > 1 && fabric.ranks_per_device <= 1; }
 
 int block_limit(const Fabric& fabric, const PlannerOptions& options) {
   if (fabric.backend == Backend::host) return 1;
@@ -152,6 +178,7 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   const std::size_t chunk_packs = longest_chunk(program, packs);
   const int lanes = std::max(program.lanes, 1);
   const int limit = block_limit(fabric, options);
+  if (shape_copies(plan, chunk_packs, fabric, limit, options.copy_slot_bytes, operation)) return divide_up(chunk_packs, plan.tile_bytes / pack_bytes);
   plan.wire = wire_for(options, fabric, operation.type);
   if (has_direct_kernel(plan, fabric, operation)) {
     const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;

@@ -7,8 +7,16 @@
 
 namespace collectives {
 
+/// Of copies: slots of a lane that are written, read and free in turn.
+inline constexpr std::size_t copy_buffers = 3;
+
+/// Has every rank copy engines of its own? Ranks that share a GPU share its queues of copies, where one rank's would wait for
+/// another's behind it.
+bool has_copy_engines(const Fabric& fabric);
+
 /// How a routine is laid over threads and slots for one message: fills everything of `plan` but its choice, bytes and time.
-/// lanes * blocks * stages * slot_bytes_of(plan) never exceeds the half of its wire's slots, or both for a wide plan.
+/// lanes * blocks * stages * slot_bytes_of(plan) never exceeds the half of its wire's slots, or both for a wide plan. For copy engines a tile is
+/// the piece of a chunk that one copy moves, and (ranks - 1) * stages * tile_bytes never exceeds their slots.
 /// Returns the tiles of the longest chunk, or nothing if the smallest layout does not fit the slots.
 std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 

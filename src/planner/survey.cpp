@@ -68,7 +68,8 @@ Schedule build_schedule(AlgorithmChoice choice, const Survey& survey) {
     case Algorithm::packed_trees: return tree_pairs_all_reduce(survey.packing.trees);
     case Algorithm::island: return in_best_order(island_all_reduce(survey.islands), survey, survey.order, 0);
     case Algorithm::one_shot:
-    case Algorithm::two_shot: return build_schedule(choice, survey.fabric.ranks);
+    case Algorithm::two_shot:
+    case Algorithm::copy_two_shot: return build_schedule(choice, survey.fabric.ranks);
     default: return in_best_order(build_schedule(choice, survey.fabric.ranks), survey, survey.order, 0);
   }
 }

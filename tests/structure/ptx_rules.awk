@@ -13,6 +13,8 @@ function wrong(text) {
 function close_kernel() {
   if (kernel == "") return
   if (kernel ~ /local_/) { kernel = ""; return }  # its rank's own memory, which no peer sees
+  if (kernel ~ /copy_(open|meet)/) { kernel = ""; return }  # flags only
+  if (kernel ~ /copy_sum/) pack_stores = 1  # stores to its rank's output only
   if (kernel ~ /probe_(write|ping_pong)/) { kernel = ""; return }  # stores only, or flags only
   if (!pack_loads) { printf "%s: %s loads no 16-byte pack at system scope\n", FILENAME, kernel; failures = 1 }
   if (!pack_stores) { printf "%s: %s stores no 16-byte pack at system scope\n", FILENAME, kernel; failures = 1 }
