@@ -33,8 +33,9 @@
 //   thus overwrite what group g left, which is what group g+3 does. A total is gathered after it was summed, by the same kind of wait.
 // - the first kernel of a call waits for the headers of all peers, and with them for all that they have consumed in earlier calls.
 //
-// Nothing waits for what is enqueued behind it: if everything of a rank ran one after the other in the order of enqueuing, the
-// call would end as well, so that it does not matter how streams share a GPU's queues.
+// A rank waits for its peers only after it has told them as much itself, by the order of the streams and of what they wait for in each
+// other. So the call ends even if a rank does one thing at a time, in any order that these allow: it does not matter how streams, or
+// the branches of a graph, share a GPU's queues.
 namespace collectives {
 
 /// A group of copies: operands of a piece of every chunk, or totals.
@@ -80,12 +81,10 @@ void walk_copies(int ranks, int pieces, Sink& sink) {
   for (int round = 1; round < ranks; ++round) {
     sink.copy(last, group, round);
     sink.tell(last, round);
-  }
-  for (int round = 1; round < ranks; ++round) {
+    sink.join();
     sink.await(last, round);
     sink.take(last, group, round);
   }
-  sink.join();
 }
 
 /// Bytes from here to there, perhaps none.
