@@ -347,7 +347,9 @@ class ThreadStreams {
   void copy(int g, CopyGroup group, int round) { move(call_.copy(g, group, round), copying_); }
   void take(int g, CopyGroup group, int round) { move(call_.take(g, group, round), caller_); }
   void sum(int g, CopyGroup group) {
-    caller_.push_back([this, args = call_.sum(g, group)] { sum_on_host(args, type_); });
+    caller_.push_back([this, args = call_.sum(g, group)] {
+      if (!dead()) sum_on_host(args, type_);
+    });
   }
   void meet(int g) { meet({~0u, ~0u, static_cast<std::uint32_t>(g)}, copying_); }
   void tell(int g, int round) { meet({1u << call_.peer(round), 0, static_cast<std::uint32_t>(g)}, copying_); }
@@ -373,11 +375,13 @@ class ThreadStreams {
     });
   }
   static void order(Stream& first, Stream& then) { wait(then, record(first)); }
-  static void move(const CopySpan& span, Stream& stream) {
-    stream.push_back([span] {
-      if (span.bytes > 0) std::memcpy(span.to, span.from, span.bytes);
+  void move(const CopySpan& span, Stream& stream) {
+    stream.push_back([this, span] {
+      if (span.bytes > 0 && !dead()) std::memcpy(span.to, span.from, span.bytes);
     });
   }
+  /// An engine goes on copying what nobody will use. A thread that races for it would be reported.
+  bool dead() const { return observe_relaxed(&reinterpret_cast<kernels::Control*>(args_.pools[args_.rank])->claimed) != 0; }
 
   kernels::CopyCallArgs args_;
   const CopyCall& call_;
