@@ -28,7 +28,7 @@ std::vector<DevicePair> claimed_pairs(const Machine& machine) {
 
 class Run {
  public:
-  Run(const Machine& machine, const VerifyOptions& options) : machine_(machine), child_(options) {}
+  Run(const Machine& machine, ProbeChild& child) : machine_(machine), child_(child) {}
 
   Verification all(bool flows) {
     const auto pairs = claimed_pairs(machine_);
@@ -118,7 +118,7 @@ class Run {
   }
 
   const Machine& machine_;
-  ProbeChild child_;
+  ProbeChild& child_;
   Verification result_;
   std::set<DevicePair> hung_;
   int next_step_ = 0;
@@ -132,9 +132,16 @@ const LinkVerdict* Verification::find(DevicePair pair, Method method) const {
   return nullptr;
 }
 
-Verification verify_machine(const Machine& machine, const VerifyOptions& options) {
+LinkVerifier::LinkVerifier(VerifyOptions options) : options_(std::move(options)), child_(std::make_unique<ProbeChild>(options_)) { child_->launch(); }
+LinkVerifier::~LinkVerifier() = default;
+
+Verification LinkVerifier::verify(const Machine& machine) {
   validate(machine);
-  return Run(machine, options).all(options.flows);
+  Verification found = Run(machine, *child_).all(options_.flows);
+  child_->dismiss();
+  return found;
 }
+
+Verification verify_machine(const Machine& machine, const VerifyOptions& options) { return LinkVerifier(options).verify(machine); }
 
 }  // namespace collectives

@@ -40,9 +40,8 @@ pid_t spawn(const std::vector<std::string>& command, int socket) {
 
 }  // namespace
 
-bool ProbeChild::start() {
-  if (pid_ >= 0) return true;
-  if (!failure_.empty()) return false;
+void ProbeChild::launch() {
+  if (pid_ >= 0) return;
   int ends[2];
   system_check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
   socket_ = FileDescriptor(ends[0]);
@@ -53,9 +52,16 @@ bool ProbeChild::start() {
   }
   if (options_.injection) tell(to_line(*options_.injection));
   tell("begin");
+}
+
+bool ProbeChild::start() {
+  if (ready_) return true;
+  if (!failure_.empty()) return false;
+  launch();
   std::string line;
   const Heard heard = hear(line, Clock::now() + options_.start_timeout);
-  if (heard == Heard::line && line == "ready") return true;
+  ready_ = heard == Heard::line && line == "ready";
+  if (ready_) return true;
   if (heard == Heard::line) failure_ = line.starts_with("failed ") ? line.substr(7) : fmt::format("it said '{}'", line);
   if (heard == Heard::late) failure_ = fmt::format("CUDA did not come up within {} ms", options_.start_timeout.count());
   if (heard == Heard::gone) failure_ = died();
@@ -65,6 +71,7 @@ bool ProbeChild::start() {
 
 void ProbeChild::stop() {
   socket_ = {};
+  ready_ = false;
   if (pid_ < 0) return;
   // It leaves by itself when its input ends; one that hangs does not, and one that hangs in the driver is left behind.
   for (int i = 0; i < 200 && pid_ >= 0; ++i) {
@@ -80,6 +87,7 @@ std::string ProbeChild::died() {
   for (int i = 0; i < 100; ++i) {
     if (::waitpid(pid_, &status, WNOHANG) == pid_) {
       pid_ = -1;
+      ready_ = false;
       return WIFSIGNALED(status) ? fmt::format("the process that tried it died of signal {}", WTERMSIG(status))
                                  : fmt::format("the process that tried it ended with status {}", WEXITSTATUS(status));
     }

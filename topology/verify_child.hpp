@@ -22,6 +22,11 @@ class ProbeChild {
   /// alone, so that the verdict names the right one. Throws Error(system) if no child can be started.
   std::vector<Report> run(const ProbeStep& step);
 
+  /// Starts the child if there is none, without waiting until it is ready.
+  void launch();
+  /// Lets it leave without waiting for that. No step may follow.
+  void dismiss() { socket_ = {}; }
+
  private:
   using Clock = std::chrono::steady_clock;
   enum class Heard { line, late, gone };
@@ -35,6 +40,7 @@ class ProbeChild {
 
   const VerifyOptions& options_;
   pid_t pid_ = -1;
+  bool ready_ = false;
   FileDescriptor socket_;
   std::string heard_;    ///< bytes behind the last line
   std::string failure_;  ///< why every further step is inconclusive

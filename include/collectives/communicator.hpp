@@ -34,7 +34,7 @@ struct Options {
   std::optional<std::uint32_t> timeout_ms;  ///< beats COLLECTIVES_TIMEOUT_MS
   std::optional<PeerMode> mode;             ///< beats COLLECTIVES_P2P; p2p throws Error(unsupported) that names the pairs without a link
   std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P where no mode is given; rank 0's count
-  bool prove_links = false;                 ///< move data over links that no verification has proved, and avoid those that fail
+  bool prove_links = true;                  ///< move data over links that no verification has proved, and avoid those that fail
   int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
   std::uint32_t first_epoch = 0;            ///< where the call counter starts; tests start it just before it wraps
 };

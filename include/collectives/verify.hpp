@@ -4,6 +4,7 @@
 #include <collectives/communicator.hpp>
 #include <collectives/topology.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -88,9 +89,29 @@ struct VerifyOptions {
   bool flows = true;                                ///< pairs of flows, too
 };
 
-/// Moves data over every peer link that `machine` claims, by every method, and checks it where it arrives; then measures rates,
-/// latencies and pairs of flows. All of it in child processes, so that a link that hangs costs a child. Throws Error(system)
-/// where no child can be started.
+class ProbeChild;
+
+/// Moves data over links in child processes, so that a link that hangs costs a child. The first one starts at once: CUDA takes seconds
+/// to come up in it, in which the caller can look at the machine.
+class COLLECTIVES_EXPORT LinkVerifier {
+ public:
+  /// Throws Error(system) where no child can be started.
+  explicit LinkVerifier(VerifyOptions options);
+  /// Waits for the child to leave.
+  ~LinkVerifier();
+  LinkVerifier(const LinkVerifier&) = delete;
+  LinkVerifier& operator=(const LinkVerifier&) = delete;
+
+  /// Once: every peer link that `machine` claims, by every method, checked where the data arrive; then rates, latencies and pairs of
+  /// flows. The child may leave from then on.
+  Verification verify(const Machine& machine);
+
+ private:
+  VerifyOptions options_;
+  std::unique_ptr<ProbeChild> child_;
+};
+
+/// The same where there is nothing else to do meanwhile.
 COLLECTIVES_EXPORT Verification verify_machine(const Machine& machine, const VerifyOptions& options);
 
 /// Writes verdicts into the peers: rates, latencies and evidence of what works; a link whose stores or flags fail loses its access
@@ -116,6 +137,9 @@ struct Surroundings {
   std::uint64_t shm_bytes = 0;                  ///< of /dev/shm
 };
 COLLECTIVES_EXPORT Surroundings look_around();
+
+/// Makes CUDA's contexts on these devices, all at once: one after the other they take seconds.
+COLLECTIVES_EXPORT void wake_gpus(const std::vector<int>& devices);
 
 /// A small all-reduce of integers whose sum is known, on communicators of its own.
 struct AllReduceCheck {

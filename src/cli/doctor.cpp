@@ -1,5 +1,6 @@
 // Looks at this machine as it is: what is claimed, what moving data over every link shows, and whether all-reduces are right.
 #include <collectives/verify.hpp>
+#include <thread>
 
 #include "cli/command.hpp"
 #include "cli/diagnosis.hpp"
@@ -13,13 +14,11 @@ using namespace collectives;
 constexpr int host_ranks = 4;
 constexpr std::uint32_t patience_ms = 5000;
 
-Verification verify(const Machine& machine, const std::string& injection) {
+VerifyOptions options_with(const std::string& injection) {
   VerifyOptions options;
   options.prober = {"/proc/self/exe", "probe"};
   if (!injection.empty()) options.injection = parse_injection(injection);
-  Verification verification = verify_machine(machine, options);
-  if (injection.empty()) (void)cache_verification(machine, verification);
-  return verification;
+  return options;
 }
 
 /// On every GPU, on one GPU twice, or on CPU ranks.
@@ -51,10 +50,17 @@ Exit run_doctor(const Words& words, std::ostream& out) {
   if (!parse(app, words, out)) return Exit::healthy;
 
   Examination seen;
+  // CUDA comes up in the verifier's child, and then in this process, while there is something else to do.
+  LinkVerifier verifier(options_with(injection));
   seen.machine = detect_machine();
   seen.surroundings = look_around();
-  seen.verification = verify(seen.machine, injection);
-  check_all_reduces(seen, devices_of(seen.machine, 0));
+  const std::vector<int> devices = devices_of(seen.machine, 0);
+  {
+    const std::jthread waking([&] { wake_gpus(devices); });
+    seen.verification = verifier.verify(seen.machine);
+  }
+  if (injection.empty()) (void)cache_verification(seen.machine, seen.verification);
+  check_all_reduces(seen, devices);
   const Diagnosis diagnosis = diagnose(seen);
   out << (json ? to_json(seen, diagnosis) : to_text(seen, diagnosis));
   return diagnosis.exit;
