@@ -21,13 +21,11 @@ struct Control {
   std::uint32_t claimed;       ///< the fault record has an author
 };
 
-inline constexpr int max_mail_lanes = 16;  ///< of each direction of a pair
-inline constexpr int mail_stages = 4;      ///< slots of a lane
+inline constexpr int max_mail_lanes = 64;  ///< of each direction of a pair
 
 /// What sends and receives count by (kernels/mail_body.hpp). The other end's rank comes first in each index.
 struct MailBoard {
-  Mark flags[max_ranks][max_mail_lanes][mail_stages];  ///< (tiles that have come, what the message's length hashes to), written by that rank
-  Mark credits[max_ranks][max_mail_lanes];             ///< (tiles that were read, 0), written by that rank
+  Mark credits[max_ranks][max_mail_lanes];  ///< (tiles that were read, 0), written by that rank
   std::uint32_t sent[max_ranks][max_mail_lanes];
   std::uint32_t received[max_ranks][max_mail_lanes];
 };
@@ -64,7 +62,7 @@ struct Layout {
   COLLECTIVES_HOST_DEVICE std::size_t half(bool flagged, Epoch epoch) const {
     return slots + (flagged ? 2 * sentinel_bytes + (epoch & 1u) * flagged_bytes : (epoch & 1u) * sentinel_bytes);
   }
-  /// The slots for sends and receives: [sender][lane][stage].
+  /// The slots for sends and receives: [sender, counted from this rank on][lane][stage]. All ones before the first of them.
   COLLECTIVES_HOST_DEVICE constexpr std::size_t mail() const { return slots + 2 * (sentinel_bytes + flagged_bytes); }
   /// The slots for copy engines: [group modulo copy_buffers][lane of the sender].
   constexpr std::size_t copies() const { return mail() + mail_bytes; }

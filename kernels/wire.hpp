@@ -30,6 +30,7 @@ struct SentinelWire {
 /// they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. Slots are cleared as the
 /// sentinels' are, and may be theirs.
 struct EscapedWire {
+  static constexpr bool flagged = false;
   static constexpr std::uint32_t empty = 0xffffffffu;
 
   /// Takes the words out that look empty. A bit for each.

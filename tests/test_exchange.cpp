@@ -1,5 +1,6 @@
 // Sends and receives: any pattern, any number, beside each other and between other calls.
 #include <cstring>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -25,7 +26,23 @@ struct Planned {
   std::uint64_t seed = 0;
 };
 
-std::byte byte_of(std::uint64_t seed, std::size_t i) { return static_cast<std::byte>((seed * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u) >> 37); }
+std::uint64_t scrambled(std::uint64_t seed, std::size_t i) {
+  std::uint64_t value = (seed ^ i) * 0x9e3779b97f4a7c15u + i * 0xbf58476d1ce4e5b9u;
+  return value ^ value >> 29;
+}
+
+/// The seed's highest bits choose a content that a wire could take for its own.
+std::byte byte_of(std::uint64_t seed, std::size_t i) {
+  const std::size_t word = i / 4, shift = i % 4 * 8;
+  switch (seed >> 61) {
+    case 0: return std::byte{0xff};  // like empty slots
+    case 1: return scrambled(seed, word) % 3 == 0 ? std::byte{0} : std::byte{0xff};
+    case 2: return i % 16 < 4 ? static_cast<std::byte>(scrambled(seed, word)) : std::byte{0xff};
+    // Like words that hold escapes: the top bit clear, then some length, then sixteen bits.
+    case 3: return static_cast<std::byte>(((scrambled(seed, word) & 0x7fff0000u) | (word % 2 == 0 ? 0xffffu : 0u)) >> shift);
+    default: return static_cast<std::byte>(scrambled(seed, i) >> 37);
+  }
+}
 
 Bytes content_of(const Planned& message) {
   Bytes bytes(message.bytes);
@@ -33,7 +50,7 @@ Bytes content_of(const Planned& message) {
   return bytes;
 }
 
-/// Rounds of messages between random pairs: in some rounds a rank has none and does not call.
+/// Rounds of messages between random pairs: in some rounds a rank has none and does not call. A third of them are whole packs.
 std::vector<std::vector<Planned>> random_rounds(int ranks, int rounds, std::size_t most_bytes, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<std::vector<Planned>> all(static_cast<std::size_t>(rounds));
@@ -42,7 +59,8 @@ std::vector<std::vector<Planned>> random_rounds(int ranks, int rounds, std::size
     for (std::uint64_t m = 0; m < messages; ++m) {
       const auto pick = [&] { return static_cast<int>(random() % static_cast<std::uint64_t>(ranks)); };
       const std::size_t bytes = random() % 4 == 0 ? random() % (most_bytes + 1) : random() % 700;
-      round.push_back({pick(), pick(), bytes, random() % 5, random()});
+      const bool plain = random() % 3 == 0;
+      round.push_back({pick(), pick(), plain ? bytes / 16 * 16 : bytes, plain ? 0 : random() % 5, random()});
     }
   }
   return all;
@@ -116,8 +134,12 @@ void play_on_threads(std::vector<Communicator>& communicators, const std::vector
   CHECK(wrong == std::vector<std::size_t>(communicators.size(), 0));
 }
 
-Options on_host(int ranks) {
+/// Both ways in which messages travel.
+Wire any_wire() { return GENERATE(Wire::flagged, Wire::sentinel); }
+
+Options on_host(int ranks, Wire wire) {
   Options options;
+  options.wire = wire;
   options.backend = Backend::host;
   options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);
   options.first_epoch = 0xfffffff0u;  // tiles are counted from here as well: every run crosses the wrap
@@ -128,25 +150,28 @@ Options on_host(int ranks) {
 }  // namespace
 
 TEST_CASE("messages of any size and pattern arrive as they were sent, in order, between collectives", "[comm][host][exchange]") {
+  const Wire wire = any_wire();
   const int ranks = GENERATE(1, 2, 3, 5);
   const auto rounds = random_rounds(ranks, 120, 100'000, static_cast<std::uint64_t>(ranks));
-  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
+  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks, wire));
   play_on_threads(communicators, rounds);
 }
 
 TEST_CASE("messages many times larger than the slots arrive, sixteen ranks among them", "[comm][host][exchange][heavy]") {
+  const Wire wire = any_wire();
   const int ranks = GENERATE(2, 7, 16);
   const auto rounds = random_rounds(ranks, 20, 3 << 20, static_cast<std::uint64_t>(ranks) + 99);
-  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks));
+  auto communicators = Communicator::create_local(counted(ranks), on_host(ranks, wire));
   play_on_threads(communicators, rounds);
 }
 
 TEST_CASE("processes send each other what they like", "[comm][host][exchange][processes]") {
+  const Wire wire = any_wire();
   const int ranks = 4;
   const auto rounds = random_rounds(ranks, 60, 200'000, 4711);
   const UniqueId id = make_unique_id();
   const auto outcomes = run_ranks(RanksAre::processes, ranks, [&](int rank) {
-    auto communicator = Communicator::create(id, rank, ranks, on_host(ranks));
+    auto communicator = Communicator::create(id, rank, ranks, on_host(ranks, wire));
     if (const std::size_t wrong = play(communicator, rounds); wrong != 0) throw Error(ErrorCode::internal, std::to_string(wrong) + " messages are wrong");
     communicator.barrier();
     communicator.synchronize();
@@ -155,15 +180,47 @@ TEST_CASE("processes send each other what they like", "[comm][host][exchange][pr
 }
 
 TEST_CASE("pairs that do not reach each other's pools meet in common memory", "[comm][host][exchange][reach]") {
+  const Wire wire = any_wire();
   ::setenv("COLLECTIVES_P2P", "0-2,1-2", 1);
-  auto communicators = Communicator::create_local(counted(4), on_host(8));
+  auto communicators = Communicator::create_local(counted(4), on_host(8, wire));
   ::unsetenv("COLLECTIVES_P2P");
   const auto rounds = random_rounds(4, 60, 100'000, 5);
   play_on_threads(communicators, rounds);
 }
 
+TEST_CASE("as many messages as a call takes arrive in their order, through lanes that lap many times within it", "[comm][host][exchange]") {
+  const Wire wire = any_wire();
+  const bool plain = GENERATE(false, true);
+  std::mt19937_64 random(17);
+  std::vector<std::vector<Planned>> rounds(6);
+  for (auto& round : rounds)
+    for (int m = 0; m < 48; ++m)
+      for (const int from : {0, 1}) {
+        const std::size_t bytes = random() % (m % 8 == 0 ? 300'000 : 5'000) + 1;
+        round.push_back({from, 1 - from, plain ? (bytes + 15) / 16 * 16 : bytes, plain ? 0 : random() % 5, random()});
+      }
+  Options options = on_host(2, wire);
+  options.pool_bytes = 3u << 19;  // slots of a few KB
+  auto communicators = Communicator::create_local(counted(2), options);
+  play_on_threads(communicators, rounds);
+}
+
+TEST_CASE("a lane's slots are free again whatever was read of them in which call", "[comm][host][exchange]") {
+  // One tile a call, then as many as there are slots, then one more than those, and so on: credits come late, never too late.
+  const Wire wire = any_wire();
+  std::vector<std::vector<Planned>> rounds;
+  std::uint64_t seed = 1;
+  for (int lap = 0; lap < 4; ++lap)
+    for (int tiles = 1; tiles < 11; ++tiles) {
+      auto& round = rounds.emplace_back();
+      for (int tile = 0; tile < tiles; ++tile) round.push_back({tiles % 2, 1 - tiles % 2, 64, 0, scrambled(seed++, 3)});
+    }
+  auto communicators = Communicator::create_local(counted(2), on_host(2, wire));
+  play_on_threads(communicators, rounds);
+}
+
 TEST_CASE("a sender goes on before anyone receives, as far as the slots reach; then it waits", "[comm][host][exchange]") {
-  auto communicators = Communicator::create_local(counted(3), on_host(3));
+  auto communicators = Communicator::create_local(counted(3), on_host(3, any_wire()));
   const Bytes small(1000, std::byte{7});
   Bytes got(1000);
   communicators[0].exchange(std::vector<Send>{{{small.data(), small.size(), DataType::uint8}, 1}}, {});
@@ -174,7 +231,7 @@ TEST_CASE("a sender goes on before anyone receives, as far as the slots reach; t
 }
 
 TEST_CASE("a message that is not sent, and one of another length, end in an error that names the rank", "[comm][host][exchange][failure]") {
-  Options options = on_host(3);
+  Options options = on_host(3, any_wire());
   options.timeout_ms = 200;
   Bytes memory(100'000);
   const auto error_of = [](Communicator& communicator) -> std::string {
@@ -190,10 +247,14 @@ TEST_CASE("a message that is not sent, and one of another length, end in an erro
     communicators[1].exchange({}, std::vector<Receive>{{{memory.data(), 100, DataType::uint8}, 2}});
     CHECK_THAT(error_of(communicators[1]), ContainsSubstring("timeout") && ContainsSubstring("rank 2 did not come"));
   }
-  {
+  // Neighbours, lengths that agree in many of their bits, and some that are cut otherwise or into more lanes.
+  const std::pair<std::size_t, std::size_t> lengths[] = {{101, 100}, {100, 101}, {16, 32}, {16 + 32768, 16}, {16, 16 + 32768}, {50'000, 50'000 + 32768}, {64, 90'000}, {90'000, 64}};
+  for (const auto& [sent, received] : lengths) {
+    CAPTURE(sent, received);
     auto communicators = Communicator::create_local(counted(3), options);
-    communicators[2].exchange(std::vector<Send>{{{memory.data(), 101, DataType::uint8}, 1}}, {});
-    communicators[1].exchange({}, std::vector<Receive>{{{memory.data(), 100, DataType::uint8}, 2}});
+    communicators[2].exchange(std::vector<Send>{{{memory.data(), sent, DataType::uint8}, 1}}, {});
+    Bytes out(100'000);
+    communicators[1].exchange({}, std::vector<Receive>{{{out.data(), received, DataType::uint8}, 2}});
     CHECK_THAT(error_of(communicators[1]), ContainsSubstring("mismatch") && ContainsSubstring("rank 2"));
   }
   {
@@ -277,6 +338,30 @@ TEST_CASE("messages of any size and pattern arrive as they were sent, on GPUs", 
   std::size_t wrong = 0;
   for (const auto& round : rounds) wrong += play_on_gpus(all, round);
   CAPTURE(ranks);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("whole packs of every size go round a ring of GPUs, over both wires", "[gpu][exchange]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const int ranks = GENERATE(2, 4);
+  const auto wire = GENERATE(std::optional<Wire>(), std::optional<Wire>(Wire::flagged), std::optional<Wire>(Wire::sentinel));
+  CAPTURE(ranks, wire ? name_of(*wire) : "the planner's");
+  std::vector<int> devices;
+  for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
+  Options options;
+  options.first_epoch = 0xfffffff0u;
+  options.wire = wire;
+  Ranks all(devices, options, 1);
+  std::uint64_t seed = 0;
+  std::size_t wrong = 0;
+  for (std::size_t bytes = 16; bytes <= std::size_t{64} << 20; bytes *= 2)
+    for (int turn = 0; turn < (bytes > std::size_t{1} << 20 ? 2 : 10); ++turn)
+      for (const std::size_t more : {0, 48}) {
+        std::vector<Planned> round;
+        for (int rank = 0; rank < ranks; ++rank) round.push_back({rank, (rank + 1) % ranks, bytes + more, 0, scrambled(++seed, 5)});
+        wrong += play_on_gpus(all, round);
+      }
   CHECK(wrong == 0);
 }
 

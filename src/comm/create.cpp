@@ -280,6 +280,8 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   if (rank == 0) log_choice(known, settings.p2p.mode);
   world->planner = plan_together(mesh, fabric, settings, layout);
   context.mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes);
+  context.mail_blocks = world->planner->mail_blocks();
+  context.mail_wire = settings.options.wire;
   RankPool& pool = world->pools[0];
   Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend, settings.timeout_ms));
   // Nobody calls before every pool is ready and every kernel is loaded.

@@ -112,7 +112,9 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
                         .first_epoch = options.first_epoch,
                         .layout = layout,
-                        .mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes)};
+                        .mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes),
+                        .mail_blocks = world->planner->mail_blocks(),
+                        .mail_wire = settings.options.wire};
     set_addresses(context, *world, meeting);
     communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend, settings.timeout_ms)));
   }

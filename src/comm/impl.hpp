@@ -44,7 +44,7 @@ struct RankPool {
   std::unique_ptr<Pool> pool;
   std::size_t barrier_offset = 0;
 };
-/// Makes and fills a rank's pool: zeros, empty sentinel slots, the first epoch.
+/// Makes and fills a rank's pool: zeros, empty slots for sentinels and for sends, the first epoch.
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch);
 
 /// The ranks' machine with the links taken out that shall not be used. `devices` are CUDA ordinals.

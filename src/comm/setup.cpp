@@ -50,8 +50,6 @@ std::vector<std::byte> initial_front(Epoch first_epoch) {
   std::memcpy(image.data() + kernels::Layout::flags, flags.data(), flags.size() * sizeof(Mark));
   // Counters that begin where epochs do wrap where they do.
   kernels::MailBoard board{};
-  for (auto& lanes : board.flags)
-    for (auto& stages : lanes) std::fill(std::begin(stages), std::end(stages), mark(first_epoch, 0));
   for (auto& lanes : board.credits) std::fill(std::begin(lanes), std::end(lanes), mark(first_epoch, 0));
   for (auto& lanes : board.sent) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
   for (auto& lanes : board.received) std::fill(std::begin(lanes), std::end(lanes), first_epoch);
@@ -120,8 +118,12 @@ kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes
   const std::size_t copies = std::min(lanes * largest_copy, std::max((share - needed) / 2, share - std::min(share, usual))) / smallest_part * smallest_part;
   share -= copies;
   const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
-  // What sends and receives have comes from the flagged wire's part, which needs it least.
-  return {.sentinel_bytes = parts.of_sentinels * part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2, .copy_bytes = copies};
+  if (backend == Backend::host)
+    return {.sentinel_bytes = part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2, .copy_bytes = copies};
+  // What sends and receives have comes from the others: 7.5 of 64 MB, so that 2.5 MB are under way between two of four ranks. The
+  // sentinels keep 23.25 MB a half: with less than 23.21 a large sum of four ranks would have tiles of 8 KB instead of 15.
+  const std::size_t unit = part / 32;
+  return {.sentinel_bytes = 93 * unit, .flagged_bytes = 20 * unit, .mail_bytes = 30 * unit, .copy_bytes = copies};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {
@@ -132,17 +134,20 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
   const std::vector<std::byte> image = initial_front(first_epoch);
   std::byte* base = made.pool->base();
   std::byte* sentinels = base + layout.half(false, 0);
+  std::byte* mail = base + layout.mail();
 #if COLLECTIVES_HAS_CUDA
   if (is_device_memory(kind)) {
     const DeviceScope scope(device);
     cuda_check(cudaMemcpy(base, image.data(), image.size(), cudaMemcpyHostToDevice));
     cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.sentinel_bytes));
+    cuda_check(cudaMemset(mail, 0xff, layout.mail_bytes));
     cuda_check(cudaDeviceSynchronize());
     return made;
   }
 #endif
   std::memcpy(base, image.data(), image.size());
   std::memset(sentinels, 0xff, 2 * layout.sentinel_bytes);
+  std::memset(mail, 0xff, layout.mail_bytes);
   return made;
 }
 

@@ -56,7 +56,9 @@ struct RankContext {
   std::uint64_t timeout_ns = 0;
   Epoch first_epoch = 0;
   kernels::Layout layout;
-  int mail_lanes = 1;  ///< of each direction of a pair; the same on every rank
+  int mail_lanes = 1;                  ///< of each direction of a pair, at most; the same on every rank
+  int mail_blocks = 1;                 ///< that can run at once; each rank's own business
+  std::optional<Wire> mail_wire{};     ///< forced for sends and receives, where `sentinel` means escaped; the same on every rank
   bool pools_in_device_memory = false;
   std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those out of its reach
   std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach

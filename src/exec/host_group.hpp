@@ -12,6 +12,7 @@ struct HostGroup {
   static constexpr int block() { return 0; }
   static constexpr int blocks() { return 1; }
   static constexpr void sync() {}
+  static constexpr bool any(bool own) { return own; }
 };
 
 /// What it does between tries.

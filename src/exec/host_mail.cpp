@@ -1,3 +1,4 @@
+#include <variant>
 #include <vector>
 
 #include "exec/host_group.hpp"
@@ -7,31 +8,58 @@
 namespace collectives {
 namespace {
 
-using HostLane = kernels::MailLane<HostGroup, HostRelief>;
+template <typename Form, typename Wire>
+using HostLane = kernels::MailLane<Form, Wire, HostGroup, HostRelief>;
+using Flagged = kernels::FlaggedWire<std::uint8_t>;
+using AnyHostLane = std::variant<HostLane<kernels::AnyMail, Flagged>, HostLane<kernels::AnyMail, kernels::EscapedWire>,
+                                 HostLane<kernels::PlainMail, kernels::EscapedWire>, HostLane<kernels::SingleMail, kernels::EscapedWire>>;
+
+AnyHostLane lane_of(const kernels::MailArgs& args, const kernels::MailQueue& queue, int lane, HostRelief relief) {
+  const kernels::MessageArgs* messages = args.message + queue.first;
+  const auto make = [&]<typename Form, typename Wire>() { return AnyHostLane(std::in_place_type<HostLane<Form, Wire>>, args, queue, messages, lane, HostGroup{}, relief); };
+  using kernels::EscapedWire;
+  if (!queue.escaped) return make.operator()<kernels::AnyMail, Flagged>();
+  // As for a GPU, where these three are kernels.
+  if (is_single(args, queue, messages)) return make.operator()<kernels::SingleMail, EscapedWire>();
+  return is_plain(queue, messages) ? make.operator()<kernels::PlainMail, EscapedWire>() : make.operator()<kernels::AnyMail, EscapedWire>();
+}
+
+std::vector<AnyHostLane> lanes_of(const kernels::MailArgs& args, HostRelief relief) {
+  std::vector<AnyHostLane> lanes;
+  for (int q = 0; q < args.queues; ++q)
+    for (int lane = 0; lane < args.queue[q].lanes; ++lane) lanes.push_back(lane_of(args, args.queue[q], lane, relief));
+  return lanes;
+}
+
+enum class Turn { over, moved, waits, failed };
+
+template <typename Lane>
+Turn take_turn(Lane& lane) {
+  if (lane.done()) return Turn::over;
+  if (!lane.ready()) return lane.failed() ? Turn::failed : Turn::waits;
+  lane.move();
+  if (lane.failed()) return Turn::failed;
+  if (lane.done()) lane.finish();
+  return Turn::moved;
+}
 
 }  // namespace
 
 // A thread has all lanes to itself: it moves whatever can move, so that none waits for another.
 void run_mail_on_host(const kernels::MailArgs& args, const std::function<void()>& relieve) {
-  std::vector<HostLane> lanes;
-  for (int q = 0; q < args.queues; ++q) {
-    const int end = q + 1 < args.queues ? args.queue[q + 1].first_block : args.blocks;
-    for (int block = args.queue[q].first_block; block < end; ++block)
-      lanes.emplace_back(args, args.queue[q], block - args.queue[q].first_block, HostGroup{}, HostRelief{&relieve});
-  }
+  std::vector<AnyHostLane> lanes = lanes_of(args, HostRelief{&relieve});
   for (bool left = !lanes.empty(); left;) {
     bool moved = false;
     left = false;
-    for (HostLane& lane : lanes) {
-      if (lane.done()) continue;
-      left = true;
-      if (!lane.ready()) continue;
-      lane.move();
-      moved = true;
+    for (AnyHostLane& any : lanes) {
+      const Turn turn = std::visit([](auto& lane) { return take_turn(lane); }, any);
+      if (turn == Turn::failed) return;
+      moved = moved || turn == Turn::moved;
+      left = left || turn != Turn::over;
     }
     if (moved) continue;
-    for (HostLane& lane : lanes)
-      if (!lane.done() && !lane.keep_waiting()) return;
+    for (AnyHostLane& any : lanes)
+      if (!std::visit([](auto& lane) { return lane.done() || lane.keep_waiting(); }, any)) return;
   }
 }
 

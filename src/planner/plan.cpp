@@ -10,7 +10,7 @@
 namespace collectives {
 namespace {
 
-constexpr std::size_t default_sentinel_bytes = std::size_t{24} << 20, default_flagged_bytes = std::size_t{6} << 20;
+constexpr std::size_t default_sentinel_bytes = std::size_t{93} << 18, default_flagged_bytes = std::size_t{5} << 20;
 
 [[noreturn]] void refuse(std::string_view text) {
   std::string names;

@@ -139,8 +139,11 @@ std::uint64_t Planner::digest() const {
 }
 
 int Planner::mail_lanes(int most) const {
-  return std::clamp(block_limit(fabric_, options_) / (2 * std::max(fabric_.ranks - 1, 1)), 1, most);
+  constexpr int of_a_thread = 4;  // a host thread walks all of them: more would cut its messages small for nothing
+  return fabric_.backend == Backend::host ? std::min(of_a_thread, most) : most;
 }
+
+int Planner::mail_blocks() const { return block_limit(fabric_, options_); }
 
 Plan Planner::plan(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);

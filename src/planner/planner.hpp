@@ -83,9 +83,10 @@ class Planner {
   /// The program of a plan's algorithm for each rank. Throws Error(invalid_argument) for one that was not built.
   const Routine& routine(AlgorithmChoice choice) const;
   const Fabric& fabric() const { return fabric_; }
-  /// In how many parts at once a message from one rank to another may travel, up to `most`: if every rank sends to every other, their
-  /// thread blocks must run at once. The same on every rank.
+  /// In how many parts at once a message from one rank to another may travel, up to `most`. The same on every rank.
   int mail_lanes(int most) const;
+  /// How many thread blocks a rank's sends and receives may have: all of them run at once, beside those of other ranks on its GPU.
+  int mail_blocks() const;
   /// Of the all-reduce's schedules, all of them: ranks whose digests differ would run schedules that do not fit together.
   std::uint64_t digest() const;
   const Survey& survey() const { return survey_; }
