@@ -218,7 +218,7 @@ class MailLane {
         if (w + u * words < packs) pack[u] = load(first + w + u * words);
       std::uint32_t word = length_in(w) << 4 * unroll;
       if constexpr (!Wire::flagged) {
-        // Under way with the message's first bytes.
+        // Looked for while the packs above are on their way from memory.
         while (!may_send())
           if (!keep_waiting()) return;
         COLLECTIVES_UNROLL
