@@ -171,8 +171,6 @@ class MailLane {
     if (Form::plain || done()) return;
     const auto address = reinterpret_cast<std::uintptr_t>(message().data);
     aligned_ = address % sizeof(Pack) == 0;
-    const std::uintptr_t odd = address | static_cast<std::uintptr_t>(message().bytes);
-    unit_ = odd % 4 == 0 ? 4 : odd % 2 == 0 ? 2 : 1;
   }
 
   COLLECTIVES_HOST_DEVICE bool may_send() {
@@ -240,7 +238,7 @@ class MailLane {
     Pack* const from = slot();
     const std::uint32_t words = words_of_tile();
     for (std::uint32_t w = group_.thread(); w < words && w < packs; w += group_.threads()) {
-      Pack pack[unroll];
+      Pack pack[unroll]{};
       if constexpr (Wire::flagged) {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
@@ -296,21 +294,15 @@ class MailLane {
     const void* in = message().data;
     const std::uint64_t bytes = message().bytes;
     if (Form::plain || (aligned_ && (p + 1) * sizeof(Pack) <= bytes)) return static_cast<const Pack*>(in)[p];
-    if (unit_ == 4) return load_by_element<std::uint32_t>(in, bytes / 4, p);
-    if (unit_ == 2) return load_by_element<std::uint16_t>(in, bytes / 2, p);
-    return load_by_element<std::uint8_t>(in, bytes, p);
+    return load_bytes(in, bytes, p);
   }
   COLLECTIVES_HOST_DEVICE void store(std::uint64_t p, const Pack& pack) const {
     void* out = message().data;
     const std::uint64_t bytes = message().bytes;
     if (Form::plain || (aligned_ && (p + 1) * sizeof(Pack) <= bytes)) {
       static_cast<Pack*>(out)[p] = pack;
-    } else if (unit_ == 4) {
-      store_by_element<std::uint32_t>(out, bytes / 4, p, pack);
-    } else if (unit_ == 2) {
-      store_by_element<std::uint16_t>(out, bytes / 2, p, pack);
     } else {
-      store_by_element<std::uint8_t>(out, bytes, p, pack);
+      store_bytes(out, bytes, p, pack);
     }
   }
 
@@ -343,7 +335,6 @@ class MailLane {
   int message_ = 0;
   std::uint32_t tile_ = 0;  ///< of the message
   bool aligned_ = false;
-  int unit_ = 1;  ///< bytes that are loaded at once where a pack cannot be
   std::uint32_t tries_ = 0;
   std::uint64_t since_ = 0;
   MailOutlook outlook_ = MailOutlook::open;
