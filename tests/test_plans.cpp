@@ -44,12 +44,11 @@ PlanReport report_on_large(const char* file) {
   return planner_for(machine, all_devices(machine)).explain(std::size_t{512} * mib, DataType::bfloat16, ReduceOp::sum);
 }
 
-/// Microseconds by ranks and bytes. What the small kernel took on four of them, and where perf/results/h200-bf16-graph.md has
-/// what the streamed kernel took.
+/// Microseconds by ranks and bytes, from perf/results/h200-bf16-graph.md.
 const std::map<int, std::map<std::size_t, double>> measured = {
-    {4, {{8 * kib, 2.6}, {64 * kib, 3.2}, {512 * kib, 6.8}, {16 * mib, 87.13}, {256 * mib, 1168}}},
-    {3, {{16 * mib, 73.30}, {256 * mib, 1041.69}}},
-    {2, {{16 * mib, 55.53}, {256 * mib, 765.46}}}};
+    {4, {{8 * kib, 2.60}, {64 * kib, 3.35}, {512 * kib, 6.81}, {mib, 8.55}, {16 * mib, 81.89}, {256 * mib, 1166.65}}},
+    {3, {{8 * kib, 2.45}, {64 * kib, 2.97}, {512 * kib, 5.72}, {mib, 8.31}, {16 * mib, 72.04}, {256 * mib, 1022.09}}},
+    {2, {{8 * kib, 2.36}, {64 * kib, 2.64}, {512 * kib, 3.96}, {mib, 5.44}, {16 * mib, 54.04}, {256 * mib, 758.15}}}};
 
 }  // namespace
 
