@@ -82,7 +82,7 @@ TEST_CASE("copy engines give odd sizes up to 64 MB exactly, within their slots a
       for (std::size_t bytes = 64 << 10; bytes <= std::size_t{64} << 20; bytes *= 32)
         for (const int around : {-1, 0, 5}) {
           // What is expected of the largest takes the host seconds to work out.
-          if (bytes > std::size_t{2} << 20 && (type != DataType::bfloat16 || around == 0)) continue;
+          if (bytes > std::size_t{2} << 20 && (type != DataType::bfloat16 || around == 0 || count != 3)) continue;
           const std::size_t elements = bytes / size_of(type) + static_cast<std::size_t>(around);
           const Trial trial{type, ++seed % 4 == 0 ? ReduceOp::max : ReduceOp::sum, elements, seed / 2 % 2 == 0, static_cast<int>(seed / 4 % 2), seed};
           CAPTURE(count, small_pool, name_of(type), elements, trial.in_place, trial.offset, seed);

@@ -215,7 +215,7 @@ TEST_CASE("bad operands are refused before anything is enqueued, and the communi
   refused({in, 8, type}, {host.data(), 8, type}, ReduceOp::sum, "out is host memory");
   refused({in + 2, 8, type}, {out, 8, type}, ReduceOp::sum, "aligned to the 4 bytes of a float");
   refused({in, 8, type}, {in + 16, 8, type}, ReduceOp::sum, "in and out overlap");
-  refused({in, 8, type}, {out, 9, type}, ReduceOp::sum, "in has 8 elements and out 9");
+  refused({in, 8, type}, {out, 9, type}, ReduceOp::sum, "out has 9 elements: expected 8");
   refused({in, 8, static_cast<DataType>(99)}, {out, 8, static_cast<DataType>(99)}, ReduceOp::sum, "type 99 is unknown");
   refused({in, 8, type}, {out, 8, type}, static_cast<ReduceOp>(17), "operation 17 is unknown");
   if (cuda_device_count() > 1) refused({ranks.in[1].data(), 8, type}, {out, 8, type}, ReduceOp::sum, "in is on CUDA device 1: expected device 0");

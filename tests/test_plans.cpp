@@ -52,6 +52,17 @@ const std::map<int, std::map<std::size_t, double>> measured = {
 
 }  // namespace
 
+TEST_CASE("one rank has no direct kernels, several have them where they can all reach each other", "[planner][plans]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  for (const int ranks : {1, 2, 8}) {
+    const Planner planner = planner_for(machine, first_devices(ranks));
+    for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::broadcast, Collective::all_to_all}) {
+      CAPTURE(ranks, name_of(collective));
+      CHECK(planner.plan({.collective = collective, .count = 1024, .type = DataType::bfloat16}).direct == (ranks > 1));
+    }
+  }
+}
+
 TEST_CASE("on 2, 3 and 4 H200 each size has the algorithm that measured best", "[planner][plans]") {
   // By ranks: where one-shot was last taken and two-shot first.
   const auto [ranks, last_one_shot, first_two_shot] =

@@ -65,7 +65,7 @@ void fit_two_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t 
 }
 
 bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
-  if (fabric.backend != Backend::cuda || !fabric.fully_connected() || fabric.ranks > 8) return false;
+  if (fabric.backend != Backend::cuda || !fabric.fully_connected() || fabric.ranks < 2 || fabric.ranks > 8) return false;
   const bool sums = plan.wire == Wire::sentinel && operation.op == ReduceOp::sum;
   switch (operation.form) {
     case DirectForm::none: return false;

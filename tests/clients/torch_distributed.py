@@ -157,10 +157,10 @@ def all_reduce_avg(here):
 @group(only="nccl")
 def all_reduce_premul_sum(here):
     for dtype in FLOATS:
+        if dtype == torch.bfloat16:
+            continue  # torch 2.11 gives NCCL no factor of this type: by value sums are 0, on NCCL itself too, and a tensor is refused
         # By value, and from a place on the device.
         for factor in (2.0, 0.5, torch.tensor([4.0], device=here.device, dtype=dtype)):
-            if dtype == torch.bfloat16 and not torch.is_tensor(factor):
-                continue  # by value torch 2.11 gives NCCL none of this type: sums are 0, on NCCL itself too
             for count in COUNTS:
                 call = here.call()
                 inputs = [cast(numbers(call, rank, count, here.device) % 7 * 2, dtype) for rank in range(here.n)]
@@ -316,8 +316,9 @@ def reduce_scatter_scaled(here):
         inputs = [cast(numbers(call, rank, 1000 * n, here.device) % 7 * 2, dtype) for rank in range(n)]
         total = torch.stack([wide(x) for x in inputs]).sum(0)[1000 * me : 1000 * (me + 1)]
         mine = here.blank(1000, dtype)
-        dist.reduce_scatter_tensor(mine, inputs[me], dist._make_nccl_premul_sum(torch.tensor([0.5], device=here.device, dtype=dtype)))
-        here.equal(mine, cast(total * 0.5, dtype), f"{short(dtype)}, each times 0.5")
+        if dtype != torch.bfloat16:  # see all_reduce_premul_sum
+            dist.reduce_scatter_tensor(mine, inputs[me], dist._make_nccl_premul_sum(0.5))
+            here.equal(mine, cast(total * 0.5, dtype), f"{short(dtype)}, each times 0.5")
         mine = here.blank(1000, dtype)
         dist.reduce_scatter_tensor(mine, inputs[me], Op.AVG)
         unit = torch.finfo(dtype).eps / 2
