@@ -62,7 +62,7 @@ void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
 
 /// Between two ranks as many as a word can tell of; with more peers as many as a thread has registers for, on four H200 no more than four: an
 /// all-to-all of 256 MB takes 640 us with four and 668 with six. Fewer than eight: their escapes, and a bit that is clear, are a word.
-constexpr int streamed_move_packs(int ranks) { return ranks == 2 ? 7 : ranks == 3 ? 5 : ranks == 4 ? 4 : ranks <= 6 ? 3 : 2; }
+constexpr int streamed_move_packs(int ranks) { return ranks == 2 ? 7 : ranks == 3 ? 5 : ranks == 4 ? 4 : ranks == 5 ? 3 : 2; }
 /// Packs of a row of slots in which `threads` threads leave a tile and a word of escapes each.
 constexpr std::size_t escaped_row_packs(std::size_t tile_packs, int threads) { return tile_packs + static_cast<std::size_t>(threads) / 4; }
 
