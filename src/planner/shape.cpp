@@ -144,7 +144,8 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
 }
 
 /// Pieces as long as slots are, and two at least where they are worth a meeting of the ranks: then one is combined while the next
-/// is copied. Blocks that combine as fast as engines copy, by what a block moves on an H200; no GPU has run this shape yet.
+/// is copied. Blocks that combine as fast as engines copy, by what a block moves on an H200. Four of those take 1.9 ms for 256 MB, where
+/// the two-shot kernels take 1.17 (perf/results).
 /// False for what other kernels must carry: copy engines move bits as they are, not floats that travel narrower or operands that are
 /// scaled; and a call of more copies than a stream's queue holds would wait on the host for ranks that have not been asked to call.
 bool shape_copies(Plan& plan, std::size_t chunk_packs, const Fabric& fabric, int limit, std::size_t slot_bytes, Operation operation) {
