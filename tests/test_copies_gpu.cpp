@@ -32,17 +32,6 @@ void call(Ranks& ranks, int rank, const Trial& trial) {
   ranks.communicators[r].all_reduce({ranks.in[r].data(), trial.count, trial.type}, {ranks.out[r].data(), trial.count, trial.type}, trial.op, ranks.stream(rank));
 }
 
-void put(Ranks& ranks, const Trial& trial) {
-  for (int rank = 0; rank < ranks.size(); ++rank) ranks.in[static_cast<std::size_t>(rank)].write(operand_bytes(trial, rank, trial.count));
-}
-
-std::size_t wrong_ranks(Ranks& ranks, const Trial& trial) {
-  const auto expected = expected_bytes(trial, ranks.size(), trial.count);
-  std::size_t wrong = 0;
-  for (const RankMemory& out : ranks.out) wrong += out.read(expected.size()) != expected;
-  return wrong;
-}
-
 void synchronize_all(Ranks& ranks) {
   for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
 }

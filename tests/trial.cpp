@@ -318,6 +318,17 @@ Ranks::~Ranks() {
 #endif
 }
 
+void put(Ranks& ranks, const Trial& trial) {
+  for (int rank = 0; rank < ranks.size(); ++rank) ranks.in[static_cast<std::size_t>(rank)].write(operand_bytes(trial, rank, trial.count));
+}
+
+std::size_t wrong_ranks(Ranks& ranks, const Trial& trial) {
+  const auto expected = expected_bytes(trial, ranks.size(), trial.count);
+  std::size_t wrong = 0;
+  for (const RankMemory& out : ranks.out) wrong += out.read(expected.size()) != expected;
+  return wrong;
+}
+
 std::size_t mismatches(Ranks& ranks, const Trial& trial) {
   std::vector<Side> sides;
   for (int rank = 0; rank < ranks.size(); ++rank) {

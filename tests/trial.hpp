@@ -68,6 +68,11 @@ struct Trial {
 /// are wrong, canaries and inputs among them.
 std::size_t mismatches(Ranks& ranks, const Trial& trial);
 
+/// The steps of that for calls that are made in other ways, of all-reduces out of place: every rank's input, and then how many ranks have
+/// another output than they must.
+void put(Ranks& ranks, const Trial& trial);
+std::size_t wrong_ranks(Ranks& ranks, const Trial& trial);
+
 /// This rank's part of a trial on the host backend, for ranks that are driven apart: how many of its bytes are wrong. Every
 /// rank of the communicator makes the same trial.
 std::size_t own_mismatches(Communicator& communicator, const Trial& trial);

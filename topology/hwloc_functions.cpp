@@ -1,8 +1,7 @@
 #include "topology/hwloc_functions.hpp"
 
-#include <dlfcn.h>
-
 #include "base/log.hpp"
+#include "topology/library_function.hpp"
 
 namespace collectives {
 namespace {
@@ -11,11 +10,6 @@ namespace {
 constexpr const char* library_name = "libhwloc.so.15";
 constexpr unsigned major_version = HWLOC_API_VERSION >> 16;
 static_assert(major_version == 2, "libhwloc.so.15 is hwloc 2");
-
-template <typename Function>
-void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-}
 
 }  // namespace
 

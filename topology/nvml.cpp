@@ -1,16 +1,8 @@
 #include "topology/nvml.hpp"
 
-#include <dlfcn.h>
+#include "topology/library_function.hpp"
 
 namespace collectives {
-namespace {
-
-template <typename Function>
-void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(::dlsym(library, name));
-}
-
-}  // namespace
 
 Nvml open_nvml() {
   Nvml nvml;
