@@ -7,8 +7,7 @@
 // what it is given, (N-1)/N of an all-gather's message a rank.
 namespace collectives::kernels {
 
-/// Packs `p` of blocks in the caller's memory, and where a thread's share of a tile travels.
-template <int N, int unroll>
+/// A thread's share of a tile: where it is in the caller's blocks, and where it travels.
 class MovingTile {
  public:
   __device__ MovingTile(const MoveArgs& args, std::uint32_t first, std::uint32_t row, std::uint32_t workers)
@@ -55,7 +54,7 @@ class Mover : protected Base {
  protected:
   using Base::args_;
   using Base::Base;
-  using Tile = MovingTile<N, unroll>;
+  using Tile = MovingTile;
 
   /// A thread's packs for peer k. Not escaped: who loads several must not wait for one before asking for the next.
   __device__ void load(const Tile& tile, int k, Pack (&pack)[unroll]) const {
