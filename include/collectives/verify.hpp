@@ -138,9 +138,6 @@ struct Surroundings {
 };
 COLLECTIVES_EXPORT Surroundings look_around();
 
-/// Makes CUDA's contexts on these devices, all at once: one after the other they take seconds.
-COLLECTIVES_EXPORT void wake_gpus(const std::vector<int>& devices);
-
 /// A small all-reduce of integers whose sum is known, on communicators of its own.
 struct AllReduceCheck {
   std::size_t bytes = 0;

@@ -1,6 +1,5 @@
 // Looks at this machine as it is: what is claimed, what moving data over every link shows, and whether all-reduces are right.
 #include <collectives/verify.hpp>
-#include <thread>
 
 #include "cli/command.hpp"
 #include "cli/diagnosis.hpp"
@@ -50,17 +49,13 @@ Exit run_doctor(const Words& words, std::ostream& out) {
   if (!parse(app, words, out)) return Exit::healthy;
 
   Examination seen;
-  // CUDA comes up in the verifier's child, and then in this process, while there is something else to do.
+  // CUDA comes up in the verifier's child while this process looks at the machine.
   LinkVerifier verifier(options_with(injection));
   seen.machine = detect_machine();
   seen.surroundings = look_around();
-  const std::vector<int> devices = devices_of(seen.machine, 0);
-  {
-    const std::jthread waking([&] { wake_gpus(devices); });
-    seen.verification = verifier.verify(seen.machine);
-  }
+  seen.verification = verifier.verify(seen.machine);
   if (injection.empty()) (void)cache_verification(seen.machine, seen.verification);
-  check_all_reduces(seen, devices);
+  check_all_reduces(seen, devices_of(seen.machine, 0));
   const Diagnosis diagnosis = diagnose(seen);
   out << (json ? to_json(seen, diagnosis) : to_text(seen, diagnosis));
   return diagnosis.exit;

@@ -2,7 +2,6 @@
 #include <chrono>
 #include <collectives/verify.hpp>
 #include <cstdint>
-#include <thread>
 
 #include "base/require.hpp"
 #include "comm/impl.hpp"
@@ -126,18 +125,6 @@ void check_size(std::vector<Communicator>& ranks, AllReduceCheck& check) {
 }
 
 }  // namespace
-
-void wake_gpus([[maybe_unused]] const std::vector<int>& devices) {
-#if COLLECTIVES_HAS_CUDA
-  // What fails here fails again where it is told.
-  std::vector<std::jthread> starting;
-  for (const int device : devices)
-    starting.emplace_back([device] {
-      if (cudaSetDevice(device) == cudaSuccess) (void)cudaFree(nullptr);
-      (void)cudaGetLastError();
-    });
-#endif
-}
 
 std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, const Options& options, const std::vector<std::size_t>& bytes) {
   std::vector<AllReduceCheck> checks;
