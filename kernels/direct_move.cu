@@ -6,16 +6,13 @@
 namespace collectives::kernels {
 namespace {
 
-// More would not leave each the registers it needs.
-constexpr int most_streaming_threads = 256, most_relaying_threads = 224;
-
 template <int N>
 __global__ void __launch_bounds__(544, 1) move_once(const __grid_constant__ MoveArgs args) {
   MoveOnce<N>(args).run();
 }
 
 template <int N>
-__global__ void __launch_bounds__(most_streaming_threads + 32, 1) move_streamed(const __grid_constant__ MoveArgs args) {
+__global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) move_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
   if (threadIdx.x < 16) progress[threadIdx.x] = 0;
   // Seen by all before first use: the barrier after the first pushes comes between.
@@ -23,7 +20,7 @@ __global__ void __launch_bounds__(most_streaming_threads + 32, 1) move_streamed(
 }
 
 template <int N>
-__global__ void __launch_bounds__(most_relaying_threads + 32, 1) broadcast_streamed(const __grid_constant__ MoveArgs args) {
+__global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) broadcast_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
   if (threadIdx.x < 16) progress[threadIdx.x] = 0;
   BroadcastStreamed<N>(args, progress).run();
@@ -33,7 +30,7 @@ __global__ void __launch_bounds__(most_relaying_threads + 32, 1) broadcast_strea
 
 void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream) {
   const bool once = !args.relays && args.tiles == 1 && args.tile_packs <= static_cast<std::uint32_t>(threads);
-  ensure(once || (threads <= (args.relays ? most_relaying_threads : most_streaming_threads) && args.tile_packs <= static_cast<std::uint32_t>(threads * streamed_move_packs(args.ranks))),
+  ensure(once || (threads <= streamed_move_threads(args.ranks) && args.tile_packs <= static_cast<std::uint32_t>(threads * streamed_move_packs(args.ranks))),
          "a streamed move's tile has more packs than its threads can hold");
   with_ranks(args.ranks, [&]<int N>() {
     const auto kernel = args.relays ? broadcast_streamed<N> : once ? move_once<N> : move_streamed<N>;

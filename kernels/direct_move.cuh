@@ -3,8 +3,9 @@
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
-// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. Sends
-// what it is given, (N-1)/N of an all-gather's message a rank.
+// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. Of a warp's words
+// the first says whether the others are there at all: mostly nothing is escaped, and a word a thread would be a sixteenth of what travels.
+// Sends what it is given, (N-1)/N of an all-gather's message a rank.
 namespace collectives::kernels {
 
 /// A thread's share of a tile: where it is in the caller's blocks, and where it travels.
@@ -36,11 +37,13 @@ class MovingTile {
 
   /// In a lane of slots.
   __device__ std::uint32_t slot(int u) const { return row_ + in_tile(u); }
-  __device__ std::uint32_t* word(Pack* lane) const { return reinterpret_cast<std::uint32_t*>(lane + row_ + args_.tile_packs) + threadIdx.x; }
+  __device__ std::uint32_t* word(Pack* lane) const { return words(lane) + threadIdx.x; }
+  __device__ std::uint32_t* first_word(Pack* lane) const { return words(lane) + threadIdx.x / 32 * 32; }
 
  private:
   __device__ std::uint32_t in_tile(int u) const { return threadIdx.x + u * workers_; }
   __device__ std::uint32_t index(int u) const { return first_ + in_tile(u); }
+  __device__ std::uint32_t* words(Pack* lane) const { return reinterpret_cast<std::uint32_t*>(lane + row_ + args_.tile_packs); }
   __device__ bool has(int u) const { return in_tile(u) < args_.tile_packs; }
 
   const MoveArgs& args_;
@@ -63,7 +66,6 @@ class Mover : protected Base {
       if (tile.sends(k, u)) pack[u] = tile.load(k, u);
   }
   __device__ void send(const Tile& tile, int k, Pack (&pack)[unroll]) const {
-    if (!tile.sends(k)) return;
     std::uint32_t escaped = 0;
 #pragma unroll
     for (int u = 0; u < unroll; ++u) {
@@ -71,7 +73,8 @@ class Mover : protected Base {
       escaped |= EscapedWire::escape(pack[u]) << 4 * u;
       EscapedWire::store(this->chunks_at(k, tile.slot(u)), pack[u]);
     }
-    signal_relaxed(tile.word(this->chunks_at(k, 0)), escaped);
+    if (__any_sync(whole_warp, escaped != 0)) escaped |= all_have_words;
+    if (tile.sends(k)) put_word(tile, this->chunks_at(k, 0), escaped);
   }
 
   /// The packs of a tile of all peers but one, polled at once, put in their places; their slots are empty again.
@@ -83,69 +86,90 @@ class Mover : protected Base {
     for (int k = 1; k < N; ++k) {
       if (k == but || !tile.receives(k)) continue;
 #pragma unroll
-      for (int u = 0; u < unroll; ++u) {
-        if (!tile.receives(k, u)) continue;
-        Pack& own = pack[(k - 1) * unroll + u];
-        EscapedWire::restore(own, word[k - 1] >> 4 * u);
-        tile.keep(k, u, own);
-        EscapedWire::clear(lane(k) + tile.slot(u));
-      }
-      signal_relaxed(tile.word(lane(k)), EscapedWire::empty);
+      for (int u = 0; u < unroll; ++u)
+        if (tile.receives(k, u)) settle(tile, k, u, pack[(k - 1) * unroll + u], word[k - 1]);
+      put_word(tile, lane(k), word[k - 1], EscapedWire::empty);
     }
   }
 
   /// What peer `from` sent goes on to the other peers as it came, and into its place.
   __device__ void relay(const Tile& tile, int from) {
-    if (!tile.receives(from)) return;
     Pack pack[unroll];
     std::uint32_t word = EscapedWire::empty;
-    bool all = false;
-    do {
+    const bool receives = tile.receives(from);
+    bool all = !receives;
+    while (!all) {
       all = true;
-      if (!EscapedWire::arrived(word)) word = observe_relaxed(tile.word(lane(from))), all = EscapedWire::arrived(word);
+      if (!EscapedWire::arrived(word)) word = observe_relaxed(tile.first_word(lane(from))), all = EscapedWire::arrived(word);
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
         if (!tile.receives(from, u)) continue;
         pack[u] = EscapedWire::load(lane(from) + tile.slot(u));
         all = all && EscapedWire::arrived(pack[u]);
       }
-    } while (!all && this->watch_.keep_waiting());
+      if (!all && !this->watch_.keep_waiting()) break;
+    }
+    if (receives) own_word(tile, from, word);
+    __syncwarp();
+    if (!receives) return;
 #pragma unroll
     for (int k = 1; k < N; ++k) {
       if (k == from) continue;
 #pragma unroll
       for (int u = 0; u < unroll; ++u)
         if (tile.receives(from, u)) EscapedWire::store(this->chunks_at(k, tile.slot(u)), pack[u]);
-      signal_relaxed(tile.word(this->chunks_at(k, 0)), word);
+      put_word(tile, this->chunks_at(k, 0), word);
     }
-#pragma unroll
-    for (int u = 0; u < unroll; ++u) {
-      if (!tile.receives(from, u)) continue;
-      EscapedWire::restore(pack[u], word >> 4 * u);
-      tile.keep(from, u, pack[u]);
-      EscapedWire::clear(lane(from) + tile.slot(u));
-    }
-    signal_relaxed(tile.word(lane(from)), EscapedWire::empty);
-  }
-
-  /// What this rank keeps for itself.
-  __device__ void copy(const Tile& tile) const {
 #pragma unroll
     for (int u = 0; u < unroll; ++u)
-      if (tile.sends(0, u)) tile.keep(0, u, tile.load(0, u));
+      if (tile.receives(from, u)) settle(tile, from, u, pack[u], word);
+    put_word(tile, lane(from), word, EscapedWire::empty);
+  }
+
+  /// What this rank keeps for itself: asked for, and put in its place.
+  __device__ void take(const Tile& tile, Pack (&pack)[unroll]) const { load(tile, 0, pack); }
+  __device__ void put(const Tile& tile, const Pack (&pack)[unroll]) const {
+#pragma unroll
+    for (int u = 0; u < unroll; ++u)
+      if (tile.sends(0, u)) tile.keep(0, u, pack[u]);
   }
 
  private:
+  static constexpr std::uint32_t whole_warp = 0xffffffffu;
+  static constexpr std::uint32_t all_have_words = 1u << 30;  ///< of a warp, not its first thread alone
+
   /// Where what comes from peer k arrives.
   __device__ Pack* lane(int k) const { return this->operand_slot(k - 1, 0); }
 
+  /// Stores `value` where this thread's word belongs, if by `word` it has one.
+  __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word, std::uint32_t value) const {
+    if (Base::lane() == 0 || (word & all_have_words) != 0) signal_relaxed(tile.word(lane), value);
+  }
+  __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word) const { put_word(tile, lane, word, word); }
+
+  /// The warp's first word has come: this thread's own, once that has come too.
+  __device__ void own_word(const Tile& tile, int k, std::uint32_t& word) {
+    if (Base::lane() == 0 || (word & all_have_words) == 0) return;
+    do {
+      word = observe_relaxed(tile.word(lane(k)));
+    } while (!EscapedWire::arrived(word) && this->watch_.keep_waiting());
+  }
+
+  /// What came in place u from peer k goes where it belongs.
+  __device__ void settle(const Tile& tile, int k, int u, Pack& pack, std::uint32_t word) const {
+    EscapedWire::restore(pack, word >> 4 * u);
+    tile.keep(k, u, pack);
+    EscapedWire::clear(lane(k) + tile.slot(u));
+  }
+
+  /// Returns when the whole warp has what it waits for: its first words may then be emptied.
   __device__ void poll(const Tile& tile, Pack (&pack)[(N - 1) * unroll], std::uint32_t (&word)[N - 1], int but) {
     const auto look = [&](auto is_missing, auto is_word_missing) {
       bool all = true;
 #pragma unroll
       for (int k = 1; k < N; ++k) {
         if (k == but) continue;
-        if (tile.receives(k) && is_word_missing(k - 1)) word[k - 1] = observe_relaxed(tile.word(lane(k))), all = false;
+        if (tile.receives(k) && is_word_missing(k - 1)) word[k - 1] = observe_relaxed(tile.first_word(lane(k))), all = false;
 #pragma unroll
         for (int u = 0; u < unroll; ++u) {
           const int i = (k - 1) * unroll + u;
@@ -156,7 +180,11 @@ class Mover : protected Base {
     };
     look([](int) { return true; }, [](int) { return true; });
     while (!look([&](int i) { return !EscapedWire::arrived(pack[i]); }, [&](int k) { return !EscapedWire::arrived(word[k]); }))
-      if (!this->watch_.keep_waiting()) return;
+      if (!this->watch_.keep_waiting()) break;
+#pragma unroll
+    for (int k = 1; k < N; ++k)
+      if (k != but && tile.receives(k)) own_word(tile, k, word[k - 1]);
+    __syncwarp();
   }
 };
 
@@ -186,15 +214,18 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
     }
     this->advance_epoch(false);
     if (!this->is_courier()) {
-      this->copy(tile);
+      Pack own[1];
+      this->take(tile, own);
       this->receive(tile);
+      this->put(tile, own);
     } else if (blockIdx.x == 0) {
       this->await_headers(this->args_, this->watch_.epoch());
     }
   }
 };
 
-/// Many tiles: at iteration i a block sends tile i and receives tile i-1.
+/// Many tiles: at iteration i a block sends tile i and receives tile i-1. What it sends next is asked for before it waits for what comes:
+/// nothing else hides the latency of memory, which is a tenth of an iteration.
 template <int N>
 class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>> {
   using Base = Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>>;
@@ -203,8 +234,16 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   using Base::Base;
 
   __device__ void run() {
+    fetch(0);
     Base::run(tiles() + 1, [&](int i) {
-      if (i < tiles()) push(i);
+      if (i < tiles()) {
+        this->await_credit(i);
+        Pack own[unroll];
+        this->take(tile(i), own);
+        push(i);
+        this->put(tile(i), own);
+        fetch(i + 1);
+      }
       if (i >= 1) this->receive(tile(i - 1));
     });
   }
@@ -221,16 +260,17 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
     return {args, (index * gridDim.x + blockIdx.x) * args.tile_packs, rows * (args.tile_packs + this->workers() / 4), this->workers()};
   }
 
-  __device__ void push(int t) {
-    this->await_credit(t);
-    const Tile own = tile(t);
-    Pack pack[N - 1][unroll];
+  __device__ void fetch(int t) {
+    if (this->is_courier() || t >= tiles()) return;
 #pragma unroll
-    for (int k = 1; k < N; ++k) this->load(own, k, pack[k - 1]);
-#pragma unroll
-    for (int k = 1; k < N; ++k) this->send(own, k, pack[k - 1]);
-    this->copy(own);
+    for (int k = 1; k < N; ++k) this->load(tile(t), k, ahead_[k - 1]);
   }
+  __device__ void push(int t) {
+#pragma unroll
+    for (int k = 1; k < N; ++k) this->send(tile(t), k, ahead_[k - 1]);
+  }
+
+  Pack ahead_[N - 1][unroll];  ///< of the tile that is sent next
 };
 
 /// A two-shot broadcast: at iteration i the root sends everyone tile i of its part, who passes on tile i-1 of it and receives the others'
@@ -245,6 +285,7 @@ class BroadcastStreamed : MoveStreamed<N> {
 
   __device__ void run() {
     const int root = (this->args_.root - this->args_.rank + N) % N;
+    if (root == 0) this->fetch(0);
     StreamedCall<MoveArgs, EscapedWire, N>::run(this->tiles() + 2, [&](int i) {
       if (root == 0) {
         if (i < this->tiles()) push(i);
@@ -261,13 +302,15 @@ class BroadcastStreamed : MoveStreamed<N> {
  private:
   /// Out of place, a part has a place to be copied to.
   __device__ void push(int t) {
-    Base::push(t);
     const Tile own = this->tile(t);
-#pragma unroll 1
+    this->await_credit(t);
+#pragma unroll
     for (int k = 1; k < N; ++k)
 #pragma unroll
       for (int u = 0; u < Base::unroll; ++u)
-        if (own.receives(k, u)) own.keep(k, u, own.load(k, u));
+        if (own.receives(k, u)) own.keep(k, u, this->ahead_[k - 1][u]);
+    Base::push(t);
+    this->fetch(t + 1);
   }
 };
 

@@ -75,11 +75,15 @@ class MailLane {
   /// `messages` are the queue's.
   COLLECTIVES_HOST_DEVICE MailLane(const MailHead& head, const MailQueue& queue, const MessageArgs* messages, int lane, Group group, Relief relief)
       : head_(head), queue_(queue), messages_(messages), lane_(static_cast<std::uint32_t>(lane)), group_(group), relief_(relief) {
-    next_ = observe_relaxed(counter());
-    credit_ = next_ - head_.stages;  // less than any tile needs: it has not been looked at
     tile_ = lane_;
     if constexpr (!Form::single) open_message();
-    if (queue_.sends) return;
+    // None of a sender's three waits for another: what it sends, its next tile's number, and how many were read.
+    if (queue_.sends) fetch_next();
+    next_ = observe_relaxed(counter());
+    if (queue_.sends) {
+      credit_ = static_cast<std::uint32_t>(observe(credit()) >> 32);
+      return;
+    }
     if constexpr (!Form::single)
       for (int m = 0; m < queue_.count; ++m) left_ += tiles_here(messages_[m]);
     if (group_.thread() != 0) return;
@@ -110,11 +114,9 @@ class MailLane {
 
   /// The tile whose turn it is, waiting for what it waits for. Nothing more once this thread has failed.
   COLLECTIVES_HOST_DEVICE void move() {
-    const std::uint32_t tile_packs = message().tile_packs;
-    const std::uint64_t first = std::uint64_t{tile_} * tile_packs, all = (message().bytes + sizeof(Pack) - 1) / sizeof(Pack);
-    const auto packs = static_cast<std::uint32_t>(all - first < tile_packs ? all - first : tile_packs);
+    const Piece piece = next_piece();
     if constexpr (Wire::flagged) wait_together();
-    if (!failed_) queue_.sends ? send(first, packs) : receive(first, packs);
+    if (!failed_) queue_.sends ? send(piece) : receive(piece);
     if (!Form::single && !queue_.sends) give_credit();
     ++next_;
     since_ = 0;
@@ -124,9 +126,19 @@ class MailLane {
       return;
     }
     tile_ += head_.lanes;
-    if (tile_ < message().tiles) return;
-    ++message_;
-    open_message();
+    if (tile_ >= message().tiles) {
+      ++message_;
+      open_message();
+    }
+    if (queue_.sends) fetch_next();
+  }
+
+  /// What a courier does in place of moving tiles: credit for those that all others have emptied.
+  COLLECTIVES_HOST_DEVICE void carry_credits() {
+    for (std::uint32_t emptied = 1; left_ >= head_.stages; ++emptied, --left_) {
+      if (!group_.await(emptied, [&] { return keep_waiting(); })) return;
+      if (group_.is_first_courier()) signal(credit(), mark(++next_, 0));
+    }
   }
 
   /// Once it is done or has failed: all threads together. False if any of them has failed.
@@ -145,7 +157,18 @@ class MailLane {
   static constexpr std::uint32_t look_up_every = 64;
 #endif
 
+  /// A tile's packs, in its message.
+  struct Piece {
+    std::uint64_t first;
+    std::uint32_t packs;
+  };
+
   COLLECTIVES_HOST_DEVICE const MessageArgs& message() const { return messages_[Form::single ? 0 : message_]; }
+  COLLECTIVES_HOST_DEVICE Piece next_piece() const {
+    const std::uint32_t tile_packs = message().tile_packs;
+    const std::uint64_t first = std::uint64_t{tile_} * tile_packs, left = (message().bytes + sizeof(Pack) - 1) / sizeof(Pack) - first;
+    return {first, static_cast<std::uint32_t>(left < tile_packs ? left : tile_packs)};
+  }
   COLLECTIVES_HOST_DEVICE std::uint32_t tiles_here(const MessageArgs& message) const {
     if (message.tiles <= head_.lanes) return lane_ < message.tiles ? 1 : 0;
     return (message.tiles - lane_ - 1) / head_.lanes + 1;
@@ -198,34 +221,49 @@ class MailLane {
 
   /// When it is due. All threads must have emptied their part of the slot; who failed comes here as well.
   COLLECTIVES_HOST_DEVICE void give_credit() {
+    if constexpr (Group::has_courier) failed_ = group_.any_of_warp(failed_);  // no thread leaves those that will report with it
     if (left_-- < head_.stages) return;
-    failed_ = group_.any(failed_);
-    if (!failed_ && group_.thread() == 0) signal(credit(), mark(next_ + 1, 0));
+    if constexpr (Group::has_courier) {
+      if (!failed_) group_.report(++emptied_);
+    } else {
+      failed_ = group_.any(failed_);
+      if (!failed_ && group_.thread() == 0) signal(credit(), mark(next_ + 1, 0));
+    }
   }
 
   /// Word w of a tile belongs to packs w, w + words, w + 2 words and so on, with as many words as make that four packs at most.
   COLLECTIVES_HOST_DEVICE std::uint32_t words_of_tile() const { return message().tile_packs / unroll; }
 
-  COLLECTIVES_HOST_DEVICE void send(std::uint64_t first, std::uint32_t packs) {
-    Pack* const to = slot();
+  /// Asks for the first of this thread's words' packs of the next tile, long before they are sent: nothing else hides the latency of memory.
+  /// A flag is waited for by one thread, before the others do anything.
+  COLLECTIVES_HOST_DEVICE void fetch_next() {
+    if constexpr (!Wire::flagged)
+      if (Form::single || !done()) fetch(next_piece(), group_.thread());
+  }
+  COLLECTIVES_HOST_DEVICE void fetch(Piece piece, std::uint32_t w) {
     const std::uint32_t words = words_of_tile();
+    if (w >= words) return;
+    COLLECTIVES_UNROLL
+    for (int u = 0; u < unroll; ++u)
+      if (w + u * words < piece.packs) fetched_[u] = load(piece.first + w + u * words);
+  }
+
+  COLLECTIVES_HOST_DEVICE void send(Piece piece) {
+    Pack* const to = slot();
+    const std::uint32_t words = words_of_tile(), packs = piece.packs;
     for (std::uint32_t w = group_.thread(); w < words && w < packs; w += group_.threads()) {
-      Pack pack[unroll];
-      COLLECTIVES_UNROLL
-      for (int u = 0; u < unroll; ++u)
-        if (w + u * words < packs) pack[u] = load(first + w + u * words);
+      if (Wire::flagged || w != group_.thread()) fetch(piece, w);
       std::uint32_t word = length_in(w) << 4 * unroll;
       if constexpr (!Wire::flagged) {
-        // Looked for while the packs above are on their way from memory.
         while (!may_send())
           if (!keep_waiting()) return;
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
-          if (w + u * words < packs) word |= Wire::escape(pack[u]) << 4 * u;
+          if (w + u * words < packs) word |= Wire::escape(fetched_[u]) << 4 * u;
       }
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
-        if (w + u * words < packs) Wire::store(to + w + u * words, pack[u]);
+        if (w + u * words < packs) Wire::store(to + w + u * words, fetched_[u]);
       if constexpr (!Wire::flagged) signal_relaxed(this->words() + w, word);
     }
     if constexpr (Wire::flagged) {
@@ -234,9 +272,10 @@ class MailLane {
     }
   }
 
-  COLLECTIVES_HOST_DEVICE void receive(std::uint64_t first, std::uint32_t packs) {
+  COLLECTIVES_HOST_DEVICE void receive(Piece piece) {
     Pack* const from = slot();
-    const std::uint32_t words = words_of_tile();
+    const std::uint64_t first = piece.first;
+    const std::uint32_t words = words_of_tile(), packs = piece.packs;
     for (std::uint32_t w = group_.thread(); w < words && w < packs; w += group_.threads()) {
       Pack pack[unroll]{};
       if constexpr (Wire::flagged) {
@@ -332,9 +371,11 @@ class MailLane {
   std::uint32_t next_ = 0;    ///< the lane's next tile
   std::uint32_t credit_ = 0;  ///< of a sender: tiles that were read when it last looked
   std::uint32_t left_ = 0;    ///< of a receiver: tiles of this call that are still to come
+  std::uint32_t emptied_ = 0; ///< of a receiver that has a courier: tiles that it has reported
   int message_ = 0;
   std::uint32_t tile_ = 0;  ///< of the message
   bool aligned_ = false;
+  Pack fetched_[unroll]{};  ///< of a sender
   std::uint32_t tries_ = 0;
   std::uint64_t since_ = 0;
   MailOutlook outlook_ = MailOutlook::open;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/direct_call.cuh"
+#include "kernels/progress.cuh"
 
 // A direct call of many tiles: a block walks them in iterations, one step each.
 //
@@ -62,37 +63,20 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
     this->advance_epoch(args_.wide);
     for (int i = 1; i < iterations_; ++i) {
       step(i);
-      if (credits()) report(i);
+      if (credits()) report_progress(progress_, static_cast<std::uint32_t>(i + 1));
     }
   }
 
-  /// A worker warp: all its lanes have emptied what iteration i empties.
-  __device__ void report(int i) {
-    __syncwarp();
-    if (this->lane() == 0) store_progress(progress_ + threadIdx.x / 32, static_cast<std::uint32_t>(i + 1));
-  }
-  /// The courier: once all warps have finished iteration i, the peers may know.
+  /// The courier: once all warps have emptied what iteration i empties, the peers may know.
   __device__ void carry_credits() {
     for (int i = 1; i + 1 < iterations_; ++i) {
-      if (this->lane() < static_cast<int>(this->workers()) / 32)
-        while (load_progress(progress_ + this->lane()) < static_cast<std::uint32_t>(i + 1) && watch_.keep_waiting()) {
-        }
-      __syncwarp();
+      await_progress(progress_, static_cast<int>(this->workers()) / 32, static_cast<std::uint32_t>(i + 1), [&] { return watch_.keep_waiting(); });
       if (this->has_peer()) signal(credit(this->lane(), args_.rank), mark(watch_.epoch(), static_cast<std::uint32_t>(i + 1)));
     }
   }
 
   __device__ Mark* credit(int rank, int from) const {
     return reinterpret_cast<Mark*>(args_.pools[rank] + Layout::credits) + from * max_blocks + blockIdx.x;
-  }
-
-  static __device__ void store_progress(std::uint32_t* word, std::uint32_t value) {
-    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))), "r"(value) : "memory");
-  }
-  static __device__ std::uint32_t load_progress(const std::uint32_t* word) {
-    std::uint32_t value;
-    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))) : "memory");
-    return value;
   }
 
   int iterations_ = 0;

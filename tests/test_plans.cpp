@@ -6,6 +6,7 @@
 
 #include "machines.hpp"
 #include "planner/planner.hpp"
+#include "planner/shape.hpp"
 #include "test.hpp"
 
 using namespace collectives;
@@ -60,6 +61,25 @@ TEST_CASE("one rank has no direct kernels, several have them where they can all 
       CAPTURE(ranks, name_of(collective));
       CHECK(planner.plan({.collective = collective, .count = 1024, .type = DataType::bfloat16}).direct == (ranks > 1));
     }
+  }
+}
+
+TEST_CASE("moves of any size have a direct plan within the smallest slots", "[planner][plans]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  PlannerOptions small;
+  small.sentinel_slot_bytes = 93 * 4 * kib;
+  small.flagged_slot_bytes = 20 * 4 * kib;
+  for (const int ranks : {2, 3, 4, 5, 8}) {
+    const Planner planner(fabric_of(machine, first_devices(ranks)), small);
+    for (const Collective collective : {Collective::all_gather, Collective::broadcast, Collective::all_to_all, Collective::gather, Collective::scatter})
+      for (const std::size_t count : {std::size_t{1}, std::size_t{100'003}, 3 * mib, 1024 * mib}) {
+        CAPTURE(ranks, name_of(collective), count);
+        const Plan plan = planner.plan({.collective = collective, .count = count, .type = DataType::uint8});
+        CHECK(plan.direct);
+        const std::size_t row = slot_bytes_of(plan) * static_cast<std::size_t>(plan.blocks) * static_cast<std::size_t>(ranks - 1);
+        CHECK(row * static_cast<std::size_t>(plan.stages) <= (plan.wide ? 2 : 1) * small.sentinel_slot_bytes);
+        CHECK(plan.tile_bytes >= 16);
+      }
   }
 }
 

@@ -7,6 +7,7 @@ namespace collectives {
 /// A host thread is a block of one.
 struct HostGroup {
   static constexpr bool alone = true;
+  static constexpr bool has_courier = false;
   static constexpr int thread() { return 0; }
   static constexpr int threads() { return 1; }
   static constexpr int block() { return 0; }

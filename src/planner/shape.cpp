@@ -109,11 +109,13 @@ bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::
     shape_once(plan, chunk_packs, limit);
     if (row_bytes(plan, lanes) <= slot_bytes) return true;
   }
-  // On four H200 an all-gather of 256 MB takes 622 us with 256 threads and 640 with 224, which is what relaying leaves registers for.
-  const std::size_t threads = ranks == 2 || plan.choice.algorithm == Algorithm::two_shot ? 224 : 256;
+  // kernels/direct.hpp, streamed_move_threads and streamed_move_packs
+  const std::size_t threads = ranks <= 6 ? 352 : 224, largest = threads * (ranks == 2 ? 5 : ranks == 3 ? 4 : ranks == 4 ? 3 : 2);
   plan.threads = static_cast<int>(threads);
-  const std::size_t largest = threads * (ranks == 2 ? 7 : ranks == 3 ? 5 : ranks == 4 ? 4 : ranks == 5 ? 3 : 2);  // kernels/direct.hpp, streamed_move_packs
-  plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
+  // The words of a row stay as long as its threads are many, however short its tile: small slots hold the rows of fewer blocks.
+  plan.tile_bytes = threads * pack_bytes;
+  const std::size_t most = std::clamp<std::size_t>(2 * slot_bytes / (fewest * static_cast<std::size_t>(lanes) * slot_bytes_of(plan)), 1, static_cast<std::size_t>(limit));
+  plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, most));
   plan.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks)), largest) * pack_bytes;
   const std::size_t tiles = tiles_of(plan, chunk_packs);
   plan.wide = tiles > fewest || tiles > slot_bytes / row_bytes(plan, lanes);
