@@ -3,8 +3,9 @@
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
-// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. Of a warp's words
-// the first says whether the others are there at all: mostly nothing is escaped, and a word a thread would be a sixteenth of what travels.
+// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. In a call of
+// many tiles the first of a warp's words says whether the others are there at all: mostly nothing is escaped, and a word a thread would be a
+// sixteenth of what travels.
 // Sends what it is given, (N-1)/N of an all-gather's message a rank.
 namespace collectives::kernels {
 
@@ -73,7 +74,7 @@ class Mover : protected Base {
       escaped |= EscapedWire::escape(pack[u]) << 4 * u;
       EscapedWire::store(this->chunks_at(k, tile.slot(u)), pack[u]);
     }
-    if (__any_sync(whole_warp, escaped != 0)) escaped |= all_have_words;
+    if (share_words && __any_sync(whole_warp, escaped != 0)) escaped |= all_have_words;
     if (tile.sends(k)) put_word(tile, this->chunks_at(k, 0), escaped);
   }
 
@@ -100,7 +101,7 @@ class Mover : protected Base {
     bool all = !receives;
     while (!all) {
       all = true;
-      if (!EscapedWire::arrived(word)) word = observe_relaxed(tile.first_word(lane(from))), all = EscapedWire::arrived(word);
+      if (!EscapedWire::arrived(word)) word = observe_relaxed(telling_word(tile, from)), all = EscapedWire::arrived(word);
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
         if (!tile.receives(from, u)) continue;
@@ -135,24 +136,29 @@ class Mover : protected Base {
   }
 
  private:
+  static constexpr bool share_words = unroll > 1;  ///< a small call waits for its instructions, and sends few words
   static constexpr std::uint32_t whole_warp = 0xffffffffu;
   static constexpr std::uint32_t all_have_words = 1u << 30;  ///< of a warp, not its first thread alone
 
   /// Where what comes from peer k arrives.
   __device__ Pack* lane(int k) const { return this->operand_slot(k - 1, 0); }
+  /// The word that says whether this thread's packs are as they look.
+  __device__ const std::uint32_t* telling_word(const Tile& tile, int k) const { return share_words ? tile.first_word(lane(k)) : tile.word(lane(k)); }
 
   /// Stores `value` where this thread's word belongs, if by `word` it has one.
   __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word, std::uint32_t value) const {
-    if (Base::lane() == 0 || (word & all_have_words) != 0) signal_relaxed(tile.word(lane), value);
+    if (!share_words || Base::lane() == 0 || (word & all_have_words) != 0) signal_relaxed(tile.word(lane), value);
   }
   __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word) const { put_word(tile, lane, word, word); }
 
   /// The warp's first word has come: this thread's own, once that has come too.
   __device__ void own_word(const Tile& tile, int k, std::uint32_t& word) {
-    if (Base::lane() == 0 || (word & all_have_words) == 0) return;
-    do {
-      word = observe_relaxed(tile.word(lane(k)));
-    } while (!EscapedWire::arrived(word) && this->watch_.keep_waiting());
+    if constexpr (share_words) {
+      if (Base::lane() == 0 || (word & all_have_words) == 0) return;
+      do {
+        word = observe_relaxed(tile.word(lane(k)));
+      } while (!EscapedWire::arrived(word) && this->watch_.keep_waiting());
+    }
   }
 
   /// What came in place u from peer k goes where it belongs.
@@ -169,7 +175,7 @@ class Mover : protected Base {
 #pragma unroll
       for (int k = 1; k < N; ++k) {
         if (k == but) continue;
-        if (tile.receives(k) && is_word_missing(k - 1)) word[k - 1] = observe_relaxed(tile.first_word(lane(k))), all = false;
+        if (tile.receives(k) && is_word_missing(k - 1)) word[k - 1] = observe_relaxed(telling_word(tile, k)), all = false;
 #pragma unroll
         for (int u = 0; u < unroll; ++u) {
           const int i = (k - 1) * unroll + u;
@@ -184,7 +190,7 @@ class Mover : protected Base {
 #pragma unroll
     for (int k = 1; k < N; ++k)
       if (k != but && tile.receives(k)) own_word(tile, k, word[k - 1]);
-    __syncwarp();
+    if (share_words) __syncwarp();
   }
 };
 
@@ -236,14 +242,7 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   __device__ void run() {
     fetch(0);
     Base::run(tiles() + 1, [&](int i) {
-      if (i < tiles()) {
-        this->await_credit(i);
-        Pack own[unroll];
-        this->take(tile(i), own);
-        push(i);
-        this->put(tile(i), own);
-        fetch(i + 1);
-      }
+      if (i < tiles()) push(i);
       if (i >= 1) this->receive(tile(i - 1));
     });
   }
@@ -266,8 +265,13 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
     for (int k = 1; k < N; ++k) this->load(tile(t), k, ahead_[k - 1]);
   }
   __device__ void push(int t) {
+    this->await_credit(t);
+    Pack own[unroll];
+    this->take(tile(t), own);
 #pragma unroll
     for (int k = 1; k < N; ++k) this->send(tile(t), k, ahead_[k - 1]);
+    this->put(tile(t), own);
+    fetch(t + 1);
   }
 
   Pack ahead_[N - 1][unroll];  ///< of the tile that is sent next
@@ -300,17 +304,15 @@ class BroadcastStreamed : MoveStreamed<N> {
   }
 
  private:
-  /// Out of place, a part has a place to be copied to.
+  /// Out of place, a part has a place to be copied to, unless it is the whole message.
   __device__ void push(int t) {
     const Tile own = this->tile(t);
-    this->await_credit(t);
 #pragma unroll
     for (int k = 1; k < N; ++k)
 #pragma unroll
       for (int u = 0; u < Base::unroll; ++u)
         if (own.receives(k, u)) own.keep(k, u, this->ahead_[k - 1][u]);
     Base::push(t);
-    this->fetch(t + 1);
   }
 };
 

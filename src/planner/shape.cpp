@@ -110,7 +110,7 @@ bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::
     if (row_bytes(plan, lanes) <= slot_bytes) return true;
   }
   // kernels/direct.hpp, streamed_move_threads and streamed_move_packs
-  const std::size_t threads = ranks <= 6 ? 352 : 224, largest = threads * (ranks == 2 ? 5 : ranks == 3 ? 4 : ranks == 4 ? 3 : 2);
+  const std::size_t threads = ranks >= 3 && ranks <= 6 ? 352 : 224, largest = threads * (ranks == 2 ? 7 : ranks == 3 ? 4 : ranks == 4 ? 3 : 2);
   plan.threads = static_cast<int>(threads);
   // The words of a row stay as long as its threads are many, however short its tile: small slots hold the rows of fewer blocks.
   plan.tile_bytes = threads * pack_bytes;
