@@ -24,9 +24,9 @@ double rate_of(const Node& node) {
   return slot_gb_per_s(static_cast<unsigned>(node.pcie_generation), static_cast<unsigned>(node.pcie_width));
 }
 
-class Tree {
+class SysfsTree {
  public:
-  Tree(Machine& machine, const Sysfs& sysfs) : machine_(machine), sysfs_(sysfs) {}
+  SysfsTree(Machine& machine, const Sysfs& sysfs) : machine_(machine), sysfs_(sysfs) {}
 
   void hang(int gpu) {
     const std::string pci = node(gpu).pci;
@@ -118,7 +118,7 @@ void add_numa_nodes(Machine& machine, const std::filesystem::path& root) {
 
 void add_sysfs(Machine& machine, const std::filesystem::path& root) {
   const Sysfs sysfs(root);
-  Tree tree(machine, sysfs);
+  SysfsTree tree(machine, sysfs);
   for (const int gpu : machine.gpus())
     if (!machine.nodes[static_cast<std::size_t>(gpu)].pci.empty()) tree.hang(gpu);
 }

@@ -25,9 +25,9 @@ class Writer {
   std::vector<std::uint8_t> bytes_;
 };
 
-class Reader {
+class FabricReader {
  public:
-  explicit Reader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
+  explicit FabricReader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
 
   std::uint32_t word() {
     require(bytes_.size() >= 4, "expected the bytes of a fabric, found fewer");
@@ -57,7 +57,7 @@ void write(Writer& out, const FabricLink& link) {
   for (const std::uint16_t resource : link.route) out.word(resource);
 }
 
-FabricLink read_link(Reader& in, const Fabric& fabric) {
+FabricLink read_link(FabricReader& in, const Fabric& fabric) {
   FabricLink link;
   const std::uint32_t ways = in.word_between(0, 7, "expected a link that is direct or not, through a root or not, proved or not");
   link.direct = (ways & 1) != 0;
@@ -74,7 +74,7 @@ FabricLink read_link(Reader& in, const Fabric& fabric) {
   return link;
 }
 
-Resource read_resource(Reader& in, const Fabric& fabric) {
+Resource read_resource(FabricReader& in, const Fabric& fabric) {
   const auto last = static_cast<std::uint32_t>(fabric.ranks - 1);
   Resource resource;
   resource.kind = static_cast<ResourceKind>(in.word_between(0, last_kind, "expected a kind of resource"));
@@ -107,7 +107,7 @@ std::vector<std::uint8_t> to_bytes(const Fabric& fabric) {
 }
 
 Fabric fabric_from_bytes(std::span<const std::uint8_t> bytes) {
-  Reader in(bytes);
+  FabricReader in(bytes);
   in.word_between(layout_mark, layout_mark, "expected the bytes of a fabric of this build");
   Fabric fabric;
   constexpr auto cuda = static_cast<std::uint32_t>(Backend::cuda);

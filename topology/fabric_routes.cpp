@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <deque>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
 
 constexpr int nowhere = -1;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 bool carries_bytes_of_slots(const Machine& machine, const Link& link) {
   if (link.kind != LinkKind::nvlink) return true;

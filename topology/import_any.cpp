@@ -16,7 +16,7 @@
 namespace collectives {
 namespace {
 
-constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+constexpr std::string_view utf8_mark = "\xef\xbb\xbf";
 
 std::string read_at_most(const std::string& path, std::size_t limit) {
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -42,7 +42,7 @@ Machine read_xml(const SourceText& source) {
 
 Machine read_any(const SourceText& source) {
   std::string_view text = source.text();
-  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
+  if (text.starts_with(utf8_mark)) text.remove_prefix(utf8_mark.size());
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos) source.fail(0, "a description of a machine, found nothing");
   if (text[first] == '{') return read_machine(JsonText(source));

@@ -10,10 +10,10 @@
 namespace collectives {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 template <typename Value>
-Json to_value(const Value& value) {
+OrderedJson to_value(const Value& value) {
   if constexpr (std::is_enum_v<Value>)
     return names_of(value)[static_cast<std::size_t>(value)];
   else
@@ -21,17 +21,17 @@ Json to_value(const Value& value) {
 }
 
 /// Bytes that are not UTF-8, as a driver's name for a device may hold, become U+FFFD: JSON has no way to write them.
-std::string to_text(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string to_text(const OrderedJson& value) { return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
 
 /// One line; what has its default is left out.
 template <typename Element>
 std::string to_line(const Element& element) {
-  Json object = Json::object();
-  Json defaults = Json::object();
+  OrderedJson object = OrderedJson::object();
+  OrderedJson defaults = OrderedJson::object();
   const Element fresh{};
   for_each_field(fresh, [&](const char* name, const auto& member, Presence) { defaults[name] = to_value(member); });
   for_each_field(element, [&](const char* name, const auto& member, Presence presence) {
-    Json value = to_value(member);
+    OrderedJson value = to_value(member);
     if (presence == Presence::required || value != defaults[name]) object[name] = std::move(value);
   });
   return to_text(object);

@@ -85,9 +85,9 @@ requires std::is_enum_v<Enum> Expected take(Enum& member, const Value& value) {
 }
 
 /// Takes the events of one machine file. `place_` is where the reader stands: the file has three levels and no more.
-class Reader {
+class MachineReader {
  public:
-  explicit Reader(const JsonText& text) : text_(text) {}
+  explicit MachineReader(const JsonText& text) : text_(text) {}
 
   Machine finish() {
     if (const auto fault = find_fault(machine_)) {
@@ -296,7 +296,7 @@ class Reader {
 }  // namespace
 
 Machine read_machine(const JsonText& text) {
-  Reader reader(text);
+  MachineReader reader(text);
   // Parse errors do not return: the reader throws.
   Json::sax_parse(text.text(), &reader);
   return reader.finish();

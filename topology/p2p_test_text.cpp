@@ -115,17 +115,17 @@ class Parser {
   P2pTest test_;
 };
 
-double at(const P2pTest::Matrix& matrix, std::size_t from, std::size_t to) { return matrix.empty() ? 0 : matrix[from][to]; }
+double value_at(const P2pTest::Matrix& matrix, std::size_t from, std::size_t to) { return matrix.empty() ? 0 : matrix[from][to]; }
 
 }  // namespace
 
 double P2pTest::gb_per_s(bool staged, std::size_t from, std::size_t to) const {
-  const double one = at(matrices[staged ? one_way_staged : one_way], from, to);
-  return one > 0 ? one : at(matrices[staged ? both_ways_staged : both_ways], from, to) / 2;
+  const double one = value_at(matrices[staged ? one_way_staged : one_way], from, to);
+  return one > 0 ? one : value_at(matrices[staged ? both_ways_staged : both_ways], from, to) / 2;
 }
 
 double P2pTest::latency_us(bool staged, std::size_t from, std::size_t to) const {
-  return at(matrices[staged ? latency_staged : latency], from, to);
+  return value_at(matrices[staged ? latency_staged : latency], from, to);
 }
 
 std::optional<bool> P2pTest::access(std::size_t from, std::size_t to) const {

@@ -37,9 +37,9 @@ class Groups {
   std::vector<std::size_t> parent_;
 };
 
-class Tree {
+class MatrixTree {
  public:
-  Tree(Machine& machine, const SmiMatrix& matrix)
+  MatrixTree(Machine& machine, const SmiMatrix& matrix)
       : machine_(machine),
         matrix_(matrix),
         below_switch_(matrix, SmiDistance::one_switch),
@@ -148,7 +148,7 @@ void add_nvlinks(Machine& machine, const SmiMatrix& matrix) {
 }  // namespace
 
 void add_tree(Machine& machine, const SmiMatrix& matrix) {
-  Tree(machine, matrix).build();
+  MatrixTree(machine, matrix).build();
   add_nvlinks(machine, matrix);
 }
 

@@ -26,9 +26,9 @@ std::vector<DevicePair> claimed_pairs(const Machine& machine) {
   return pairs;
 }
 
-class Run {
+class LinkTrials {
  public:
-  Run(const Machine& machine, ProbeChild& child) : machine_(machine), child_(child) {}
+  LinkTrials(const Machine& machine, ProbeChild& child) : machine_(machine), child_(child) {}
 
   Verification all(bool flows) {
     const auto pairs = claimed_pairs(machine_);
@@ -137,7 +137,7 @@ LinkVerifier::~LinkVerifier() = default;
 
 Verification LinkVerifier::verify(const Machine& machine) {
   validate(machine);
-  Verification found = Run(machine, *child_).all(options_.flows);
+  Verification found = LinkTrials(machine, *child_).all(options_.flows);
   child_->dismiss();
   return found;
 }

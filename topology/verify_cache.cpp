@@ -31,7 +31,7 @@ std::uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-std::string first_line(const fs::path& path) {
+std::string line_of(const fs::path& path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
@@ -125,7 +125,7 @@ std::string identity_of(const Machine& machine, const fs::path& root) {
   std::sort(parts.begin(), parts.end());
   std::string identity = fmt::format("driver {}\nhypervisor {}\niommu {}\n", machine.driver, machine.hypervisor, machine.iommu);
   for (const char* name : {"bios_vendor", "bios_version", "bios_date", "board_name", "product_name"})
-    identity += fmt::format("{} {}\n", name, first_line(root / "sys/class/dmi/id" / name));
+    identity += fmt::format("{} {}\n", name, line_of(root / "sys/class/dmi/id" / name));
   for (const std::string& part : parts) identity += part + "\n";
   return identity;
 }

@@ -17,7 +17,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-using Kind = Injection::Kind;
+using Fault = Injection::Kind;
 
 constexpr std::size_t buffer_bytes = std::size_t{64} << 20, rate_bytes = buffer_bytes / 2;
 constexpr auto round_deadline = 150ms, host_deadline = 1000ms;
@@ -97,7 +97,7 @@ struct Check {
   Gpu* reader = nullptr;
   std::uint32_t seeds[2] = {};
   Mark values[2] = {};
-  std::optional<Kind> fault;
+  std::optional<Fault> fault;
 
   kernels::ProbeRecord& record() const { return reader->slate->record; }
 };
@@ -195,7 +195,7 @@ class CudaProber final : public LinkProber {
     return {.buffer = buffer,
             .regions = regions_,
             .seed = check.seeds[round],
-            .corrupt = check.fault == Kind::corrupt ? regions_.region[2].begin + 777 : -1};
+            .corrupt = check.fault == Fault::corrupt ? regions_.region[2].begin + 777 : -1};
   }
 
   void send_data(const ProbeStep& step, const Check& check, int round, bool with_flag) {
@@ -222,9 +222,9 @@ class CudaProber final : public LinkProber {
   /// Stores and copies are followed by a flag that the stream orders behind them; what the kernel itself orders is `flag`'s and
   /// `load`'s to show.
   void send(const ProbeStep& step, const Check& check, int round) {
-    if (check.fault == Kind::drop) return;
+    if (check.fault == Fault::drop) return;
     const DeviceScope scope(check.writer->device);
-    if (check.fault == Kind::delay) {
+    if (check.fault == Fault::delay) {
       send_flag(step, check, round);
       wait_for([&] { return done(check, round); });
       return send_data(step, check, round, false);

@@ -13,9 +13,9 @@ namespace {
 constexpr int most_devices = 1024;
 
 /// Reads words of a line; what is missing or not a number is an error that shows the line.
-class Words {
+class LineWords {
  public:
-  explicit Words(const std::string& line) : line_(line), words_(line) {}
+  explicit LineWords(const std::string& line) : line_(line), words_(line) {}
 
   template <typename Value>
   Value next() {
@@ -74,7 +74,7 @@ std::string to_line(const ProbeStep& step) {
 }
 
 ProbeStep step_from_line(const std::string& line) {
-  Words words(line);
+  LineWords words(line);
   words.expect("step");
   ProbeStep step;
   step.id = words.next<int>();
@@ -93,7 +93,7 @@ std::string to_line(const Report& report) {
 }
 
 Report report_from_line(const std::string& line) {
-  Words words(line);
+  LineWords words(line);
   words.expect("report");
   Report report;
   report.step = words.next<int>();
@@ -110,7 +110,7 @@ std::string to_line(const Injection& injection) {
 }
 
 Injection injection_from_line(const std::string& line) {
-  Words words(line);
+  LineWords words(line);
   words.expect("inject");
   const auto kind = static_cast<Injection::Kind>(words.number(4));
   return {kind, words.pair()};

@@ -10,10 +10,10 @@
 namespace collectives {
 namespace {
 
-const std::byte* at(const void* data, std::size_t elements, DataType type) {
+const std::byte* element_at(const void* data, std::size_t elements, DataType type) {
   return data == nullptr ? nullptr : static_cast<const std::byte*>(data) + elements * size_of(type);
 }
-std::byte* at(void* data, std::size_t elements, DataType type) { return const_cast<std::byte*>(at(static_cast<const void*>(data), elements, type)); }
+std::byte* element_at(void* data, std::size_t elements, DataType type) { return const_cast<std::byte*>(element_at(static_cast<const void*>(data), elements, type)); }
 
 /// Every rank's block as long here as there, without places yet.
 std::array<Part, max_ranks> parts_of(const Blocks& blocks) {
@@ -104,7 +104,7 @@ void Communicator::Impl::reduce_scatter(ConstBuffer in, Buffer out, const Blocks
   check(out);
   check_apart(in, out, 0, blocks.begin[own]);
   Call call{.factor = factor, .parts = parts_of(blocks)};
-  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
+  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = element_at(in.data, blocks.begin[r], in.type);
   call.parts[own].out = out.data;
   start({.collective = Collective::reduce_scatter, .count = blocks.largest, .type = in.type, .op = how.op, .scaled = factor.given != Factor::none,
          .uneven = blocks.total != blocks.largest * static_cast<std::size_t>(size)},
@@ -121,7 +121,7 @@ void Communicator::Impl::all_gather(ConstBuffer in, Buffer out, const Blocks& bl
   check(out);
   check_apart(in, out, blocks.begin[own], 0);
   Call call{.parts = parts_of(blocks)};
-  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+  for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = element_at(out.data, blocks.begin[r], out.type);
   call.parts[own].in = in.data;
   start({Collective::all_gather, blocks.largest, in.type}, call, stream);
 }
@@ -170,8 +170,8 @@ void Communicator::Impl::all_to_all(ConstBuffer in, Buffer out, Stream stream) {
   check_apart(in, out, 0, in.count);
   Call call{.parts = parts_of(blocks)};
   for (std::size_t r = 0; r < ranks; ++r) {
-    call.parts[r].in = at(in.data, blocks.begin[r], in.type);
-    call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+    call.parts[r].in = element_at(in.data, blocks.begin[r], in.type);
+    call.parts[r].out = element_at(out.data, blocks.begin[r], out.type);
   }
   start({.collective = Collective::all_to_all, .count = blocks.largest, .type = in.type}, call, stream);
 }
@@ -189,7 +189,7 @@ void Communicator::Impl::gather(ConstBuffer in, Buffer out, int root, Stream str
     check_count(out.count, blocks.total, "out", "every rank's block");
     check(out);
     check_apart(in, out, blocks.begin[own], 0);
-    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = at(out.data, blocks.begin[r], out.type);
+    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].out = element_at(out.data, blocks.begin[r], out.type);
   }
   start({.collective = Collective::gather, .count = in.count, .type = in.type, .root = root}, call, stream);
 }
@@ -207,7 +207,7 @@ void Communicator::Impl::scatter(ConstBuffer in, Buffer out, int root, Stream st
     check_count(in.count, blocks.total, "in", "every rank's block");
     check(in);
     check_apart(in, out, 0, blocks.begin[own]);
-    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = at(in.data, blocks.begin[r], in.type);
+    for (std::size_t r = 0; r < call.parts.size(); ++r) call.parts[r].in = element_at(in.data, blocks.begin[r], in.type);
   }
   start({.collective = Collective::scatter, .count = out.count, .type = out.type, .root = root}, call, stream);
 }

@@ -1,11 +1,11 @@
 #pragma once
 
+#include "base/integers.hpp"
 #include "exec/executor.hpp"
 #include "kernels/program.hpp"
 
 namespace collectives {
 
-constexpr std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 constexpr std::size_t packs_of(std::size_t count, DataType type) { return divide_up(count * size_of(type), sizeof(Pack)); }
 
 /// Are its chunks the parts of a call, and not slices of one message?

@@ -10,7 +10,7 @@ namespace collectives {
 namespace {
 
 /// The driver cuts smaller allocations from a block of this size, and CUDA IPC exports whole blocks.
-constexpr std::size_t granule = std::size_t{2} << 20;
+constexpr std::size_t legacy_granule = std::size_t{2} << 20;
 
 static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(PoolTicket::ipc_handle));
 
@@ -25,7 +25,7 @@ struct CudaFree {
 class LegacyPool final : public CommittedPool {
  public:
   LegacyPool(int device, std::size_t bound, std::size_t commit)
-      : CommittedPool(PoolKind::device_legacy, device, bound, granule, commit), device_(device) {
+      : CommittedPool(PoolKind::device_legacy, device, bound, legacy_granule, commit), device_(device) {
     this->commit(commit);
   }
 

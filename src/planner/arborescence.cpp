@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
 
 constexpr int none = -1;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 // If all cost the same, a node takes its nearest ancestor in the heap-shaped binary tree of the nodes from the root on: that way
 // equal edges make trees that are shallow and fan out little.

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::size_t distinct(std::vector<Colour> colours) {
   std::sort(colours.begin(), colours.end());

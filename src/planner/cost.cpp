@@ -5,12 +5,11 @@
 #include <tuple>
 #include <vector>
 
+#include "base/integers.hpp"
 #include "base/require.hpp"
 
 namespace collectives {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::vector<double> shares_of(const Schedule& schedule) {
   if (schedule.weights.empty()) return std::vector<double>(at(schedule.chunks), 1.0 / schedule.chunks);

@@ -3,13 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/integers.hpp"
+
 namespace collectives {
-namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 int FlowNetwork::add_node() {
   leaving_.emplace_back();
   return nodes() - 1;

@@ -2,13 +2,9 @@
 
 #include <algorithm>
 
+#include "base/integers.hpp"
+
 namespace collectives {
-namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-}  // namespace
-
 // Every row has a little more room than the one before it, so that no two of them run out at once and no pivot is for nothing.
 ColumnProgram::ColumnProgram(int rows) : rows_(rows), inverse_(at(rows * rows), 0.0), prices_(at(rows), 0.0) {
   for (int row = 0; row < rows; ++row) {

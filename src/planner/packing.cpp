@@ -15,10 +15,10 @@
 namespace collectives {
 namespace {
 
-constexpr double most_work = 8e6;
+constexpr double most_packing_work = 8e6;
 constexpr double near = 0.97, near_for_many = 0.955;  // of the bound, for how many ranks it can be reached in the time there is
 constexpr double as_much = 0.99;
-constexpr double smallest_share = 1.0 / 256;
+constexpr double smallest_tree_share = 1.0 / 256;
 constexpr double fullest = 1e6;  // of a limit, as far as prices look
 
 double total_of(const std::vector<TreePair>& trees) {
@@ -86,7 +86,7 @@ class Packer {
   /// that helps.
   std::vector<TreePair> lay(std::vector<TreePair> trees, int pieces, int steepness) {
     std::vector<TreePair> best;
-    for (int pass = 0, vain = 0; vain < 2 && work_ < most_work; ++pass) {
+    for (int pass = 0, vain = 0; vain < 2 && work_ < most_packing_work; ++pass) {
       cut(trees, pieces);
       lay_once(trees, steepness);
       // The first passes only spread what was laid without knowing of the others.
@@ -169,7 +169,7 @@ class Packer {
   std::vector<TreePair> weighed(std::vector<TreePair> trees, int most_trees) const {
     for (;;) {
       std::stable_sort(trees.begin(), trees.end(), [](const TreePair& a, const TreePair& b) { return a.mb_per_s > b.mb_per_s; });
-      const double least = smallest_share * total_of(trees);
+      const double least = smallest_tree_share * total_of(trees);
       std::erase_if(trees, [&](const TreePair& pair) { return pair.mb_per_s < least; });
       if (trees.size() > static_cast<std::size_t>(most_trees)) trees.resize(static_cast<std::size_t>(most_trees));
       ColumnProgram program(limits_.count());
@@ -178,7 +178,7 @@ class Packer {
         for (double& share : column) share *= unit_;
         program.add(column);
       }
-      program.solve(most_work);
+      program.solve(most_packing_work);
       const auto amounts = program.amounts();
       for (std::size_t i = 0; i < trees.size(); ++i) trees[i].mb_per_s = amounts[i] * unit_;
       const bool worthwhile = std::all_of(trees.begin(), trees.end(), [&](const TreePair& pair) { return pair.mb_per_s >= least; });

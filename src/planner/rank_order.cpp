@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/integers.hpp"
 #include "planner/cost.hpp"
 
 namespace collectives {
@@ -12,8 +13,6 @@ constexpr int most_exact_ranks = 6;
 
 // Few enough for every round to count, many enough for the busiest limit to.
 constexpr double bytes = 1 << 20, tiles = 8;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 class RankOrderSearch {
  public:

@@ -5,12 +5,12 @@
 #include <numeric>
 #include <tuple>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
 
-constexpr int most_exact_ranks = 9;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
+constexpr int most_ranks_of_exact_rings = 9;
 
 /// Less is better.
 struct Strain {
@@ -27,7 +27,7 @@ class Search {
     std::vector<int> natural(at(limits_.ranks()));
     std::iota(natural.begin(), natural.end(), 0);
     keep(natural, strain_of(natural));
-    if (limits_.ranks() <= most_exact_ranks) {
+    if (limits_.ranks() <= most_ranks_of_exact_rings) {
       std::vector<int> order{0};
       extend(order, Strain{});
     } else {

@@ -1,14 +1,11 @@
 #include <algorithm>
 
+#include "base/integers.hpp"
 #include "base/require.hpp"
 #include "planner/schedule.hpp"
 
 namespace collectives {
 namespace {
-
-constexpr int no_parent = -1;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::vector<int> depths_of(const std::vector<int>& parent) {
   std::vector<int> depths(parent.size(), 0);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
 
@@ -11,8 +13,6 @@ constexpr int most_blocks = 132;  // what the flags in a pool have room for, and
 
 // Of a GPU that the machine's description says nothing of: any that has peers to talk to has these.
 constexpr std::uint32_t least_multiprocessors = 32;
-
-std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 /// Can this type do with a word that no value uses?
 bool fits_sentinel(DataType type) { return type == DataType::float32 || type == DataType::float16 || type == DataType::bfloat16; }

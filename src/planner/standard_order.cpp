@@ -7,13 +7,12 @@
 #include <cstdint>
 #include <tuple>
 
+#include "base/integers.hpp"
 #include "base/require.hpp"
 #include "planner/colouring.hpp"
 
 namespace collectives {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 /// Of each ordered pair, what it is by itself.
 std::vector<Colour> flows_of(const Fabric& fabric) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/integers.hpp"
 #include "planner/bound.hpp"
 #include "planner/islands.hpp"
 #include "planner/rank_order.hpp"
@@ -13,10 +14,6 @@ namespace {
 
 // Twelve channels came within 4 % of the bound on every machine tried, eight within 14 %; each costs every rank two steps a tile.
 constexpr int most_channels = 12;
-
-constexpr int no_parent = -1;
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 /// By the names that ranks have in `order`.
 std::vector<int> named(std::vector<int> places, const std::vector<int>& order) {

@@ -2,31 +2,30 @@
 
 #include <algorithm>
 
+#include "base/integers.hpp"
+
 namespace collectives {
 namespace {
 
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-constexpr int none = -1;
 constexpr int widest = 2;
 
 bool is_below(const std::vector<int>& parent, int node, int above) {
-  while (node != none && node != above) node = parent[at(node)];
+  while (node != no_parent && node != above) node = parent[at(node)];
   return node == above;
 }
 
 int depth_of(const std::vector<int>& parent, int node) {
   int depth = 0;
-  for (; parent[at(node)] != none; node = parent[at(node)]) ++depth;
+  for (; parent[at(node)] != no_parent; node = parent[at(node)]) ++depth;
   return depth;
 }
 
 /// The highest place below `widest` children for a node, where it costs at most `most`; or none.
 int better_parent(const Weights& weights, const std::vector<int>& parent, const std::vector<int>& children, int node, double most) {
-  int best = none;
+  int best = no_parent;
   for (int other = 0; other < weights.nodes; ++other) {
     if (children[at(other)] >= widest || is_below(parent, other, node) || weights(other, node) > most) continue;
-    if (best == none || depth_of(parent, other) < depth_of(parent, best)) best = other;
+    if (best == no_parent || depth_of(parent, other) < depth_of(parent, best)) best = other;
   }
   return best;
 }
@@ -37,13 +36,13 @@ std::vector<double> demand_of(const TreePair& pair, const Limits& limits, bool s
   std::vector<double> demand(at(limits.count()), 0.0);
   std::vector<int> fan(at(limits.ranks()), 0);
   for (int rank = 0; rank < limits.ranks(); ++rank)
-    if (const int above = pair.down[at(rank)]; above != none && limits.through_root(above, rank)) ++fan[at(above)];
+    if (const int above = pair.down[at(rank)]; above != no_parent && limits.through_root(above, rank)) ++fan[at(above)];
   const auto load = [&](int from, int to, double amount) {
     for (const int limit : limits.on(from, to)) demand[at(limit)] += amount;
   };
   for (int rank = 0; rank < limits.ranks(); ++rank) {
-    if (const int above = pair.up[at(rank)]; above != none) load(rank, above, 1);
-    if (const int above = pair.down[at(rank)]; above != none)
+    if (const int above = pair.up[at(rank)]; above != no_parent) load(rank, above, 1);
+    if (const int above = pair.down[at(rank)]; above != no_parent)
       load(above, rank, strained && limits.through_root(above, rank) ? fan_out_strain(fan[at(above)]) : 1);
   }
   return demand;
@@ -64,12 +63,12 @@ TreePair TreePricing::cheapest(int root) const {
 TreePair TreePricing::thinned(TreePair pair, double dearer) const {
   std::vector<int> children(pair.down.size(), 0);
   for (const int parent : pair.down)
-    if (parent != none) ++children[at(parent)];
+    if (parent != no_parent) ++children[at(parent)];
   for (int node = down_.nodes - 1; node >= 0; --node) {
     const int parent = pair.down[at(node)];
-    if (parent == none || children[at(parent)] <= widest) continue;
+    if (parent == no_parent || children[at(parent)] <= widest) continue;
     const int better = better_parent(down_, pair.down, children, node, dearer * down_(parent, node));
-    if (better == none) continue;
+    if (better == no_parent) continue;
     pair.down[at(node)] = better;
     --children[at(parent)];
     ++children[at(better)];
@@ -89,7 +88,7 @@ double TreePricing::cost_of(const TreePair& pair) const {
 TreePricing::Apart TreePricing::cheapest_apart() const {
   const auto up = cheapest_arborescence(up_), down = cheapest_arborescence(down_);
   const auto root_of = [](const std::vector<int>& tree) {
-    return static_cast<int>(std::find(tree.begin(), tree.end(), none) - tree.begin());
+    return static_cast<int>(std::find(tree.begin(), tree.end(), no_parent) - tree.begin());
   };
   return {{root_of(up), root_of(down)}, cost_of({.up = up, .down = down})};
 }

@@ -10,6 +10,7 @@
 #include <map>
 #include <numeric>
 
+#include "base/integers.hpp"
 #include "planner/colouring.hpp"
 #include "planner/linear.hpp"
 #include "planner/tree_pricing.hpp"
@@ -18,14 +19,12 @@ namespace collectives {
 namespace {
 
 constexpr double good_enough = 1.005;  // bound over packing
-constexpr double most_work = 2e7;
+constexpr double most_program_work = 2e7;
 constexpr double most_work_on_limits = 2e6;
 constexpr double next_to_nothing = 1.02;
 constexpr double nearly = 1.02;
 
 double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 /// Limits that are interchangeable share a row: some best prices are the same for all of them, since others could be averaged over
 /// all interchanges, and a program of fewer rows is solved the sooner.
@@ -195,7 +194,7 @@ TreeBound bound_trees(const Limits& limits) {
   std::vector<int> unchanged(at(limits.ranks()));
   std::iota(unchanged.begin(), unchanged.end(), 0);
   TreeProgram alike_together(limits, alike(limits, colours));
-  alike_together.run(most_work);
+  alike_together.run(most_program_work);
   TreeBound bound{.trees = {}, .bound_mb_per_s = alike_together.bound_mb_per_s()};
   if (alike_together.rows() == limits.count()) {
     bound.trees = alike_together.trees({unchanged});

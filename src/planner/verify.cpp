@@ -7,12 +7,11 @@
 #include <bit>
 #include <optional>
 
+#include "base/integers.hpp"
 #include "planner/symbols.hpp"
 
 namespace collectives {
 namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 // Where a rank stands: before its call, in iteration 0.., or after the last one, waiting for headers.
 struct Position {
@@ -21,9 +20,9 @@ struct Position {
   int step = 0;
 };
 
-class Run {
+class TurnWalk {
  public:
-  Run(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options)
+  TurnWalk(const std::vector<std::vector<Program>>& turns, const SymbolicRun& options)
       : turns_(turns),
         options_(options),
         ranks_(static_cast<int>(turns[0].size())),
@@ -353,7 +352,7 @@ std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const
     for (int rank = 0; rank < ranks; ++rank)
       if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
   }
-  std::string fault = Run(turns, options).run();
+  std::string fault = TurnWalk(turns, options).run();
   for (const auto& programs : turns)
     if (fault.empty()) fault = miswired(programs);
   return fault;
