@@ -42,12 +42,12 @@ void try_types_and_operations(Ranks& ranks, Tally& tally, int thinning) {
       }
 }
 
-/// Sizes around the boundaries of chunks, tiles and stages, up to many times what the slots hold. Every `thinning`th of the
+/// Sizes around the boundaries of chunks, tiles and stages, from a 1024th of the largest on. Every `thinning`th of the
 /// cases, those that leave `rest`.
 void try_sizes(Ranks& ranks, Tally& tally, std::size_t largest_bytes, std::uint64_t thinning = 1, std::uint64_t rest = 0) {
   std::uint64_t seed = 1000;
   for (const auto type : {DataType::bfloat16, DataType::float32, DataType::int64}) {
-    for (std::size_t bytes = 4096; bytes <= largest_bytes; bytes *= 4)
+    for (std::size_t bytes = largest_bytes / 1024; bytes <= largest_bytes; bytes *= 4)
       for (const int around : {-1, 0, 1, 5}) {
         const std::size_t count = bytes / size_of(type) + static_cast<std::size_t>(around);
         if (count * size_of(type) > largest_bytes) continue;
@@ -98,10 +98,10 @@ TEST_CASE("messages many times larger than the slots come out exact, on host thr
       CAPTURE(to_string(choice), ranks, name_of(wire));
       Options options = forced(choice, wire);
       options.backend = Backend::host;
-      options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);  // slots of 256 KB a half: credits from 1 MB on
-      Ranks group(counted(ranks), options, 8 << 20);
+      options.pool_bytes = static_cast<std::size_t>(ranks) << 20;  // slots of 128 KB a half, the least: credits from 512 KB on
+      Ranks group(counted(ranks), options, 4 << 20);
       // A wire has some of the cases, the other wire others.
-      try_sizes(group, tally, ranks <= 3 ? 4 << 20 : 1 << 20, 4, wire == Wire::flagged ? 0 : 1);
+      try_sizes(group, tally, ranks <= 3 ? 2 << 20 : 512 << 10, 4, wire == Wire::flagged ? 0 : 1);
     }
     WARN(to_string(choice) << " over " << name_of(wire) << ": " << tally.calls << " calls, " << tally.wrong << " wrong");
     CHECK(tally.wrong == 0);
@@ -115,11 +115,11 @@ TEST_CASE("every algorithm keeps its order on few ranks, within the slots and fa
       CAPTURE(to_string(choice), ranks, name_of(wire));
       Options options = forced(choice, wire);
       options.backend = Backend::host;
-      options.pool_bytes = static_cast<std::size_t>(ranks) * (3u << 19);
-      Ranks group(counted(ranks), options, 2 << 20);
+      options.pool_bytes = static_cast<std::size_t>(ranks) << 20;
+      Ranks group(counted(ranks), options, 1 << 20);
       Tally tally;
       try_types_and_operations(group, tally, 61);
-      const Trial large{DataType::bfloat16, ReduceOp::sum, 700'001, false, 1, 9};  // 1.4 MB through slots of 256 KB
+      const Trial large{DataType::bfloat16, ReduceOp::sum, 350'001, false, 1, 9};  // 700 KB through slots of 128 KB
       CHECK(mismatches(group, large) == 0);
       CHECK(tally.wrong == 0);
     }

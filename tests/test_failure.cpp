@@ -25,7 +25,7 @@ Options on_host(std::uint32_t timeout_ms) {
   Options options;
   options.backend = Backend::host;
   options.timeout_ms = timeout_ms;
-  options.pool_bytes = 16 << 20;
+  options.pool_bytes = 8 << 20;
   options.first_epoch = 0xfffffffdu;
   return options;
 }

@@ -23,7 +23,7 @@ Options on_host() {
   Options options;
   options.backend = Backend::host;
   options.timeout_ms = patience_ms;
-  options.pool_bytes = 128 << 20;  // for all ranks of this process
+  options.pool_bytes = 16 << 20;  // for all ranks of this process
   options.first_epoch = 0xfffffff0u;
   return options;
 }
@@ -140,7 +140,7 @@ TEST_CASE("a rank that leaves after its last call does not disturb those that st
     const UniqueId id = make_unique_id();
     const auto outcomes = run_ranks(RanksAre::processes, size, [&](int rank) {
       Options options = on_host();
-      options.pool_bytes = 64 << 20;
+      options.pool_bytes = 4 << 20;
       options.algorithm = AlgorithmChoice{Algorithm::kary_tree, 1};
       Communicator communicator = Communicator::create(id, rank, size, options);
       std::vector<float> data(1 << 18, 1.0F);

@@ -58,7 +58,7 @@ Options small_host(const Reach& reach, Wire wire) {
   Options options;
   options.backend = Backend::host;
   options.wire = wire;
-  options.pool_bytes = static_cast<std::size_t>(reach.ranks) * (3u << 19);  // slots of 256 KB: the largest message needs credits
+  options.pool_bytes = static_cast<std::size_t>(reach.ranks) << 20;  // slots of 128 KB: the largest message needs credits
   return options;
 }
 
@@ -67,14 +67,14 @@ Options small_host(const Reach& reach, Wire wire) {
 TEST_CASE("two islands of host threads get exact results", "[comm][host][reach]") {
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   const Reach islands = reaches().front();
-  try_algorithms(islands, counted(islands.ranks), small_host(islands, wire), 100'000, {"two_shot"});
+  try_algorithms(islands, counted(islands.ranks), small_host(islands, wire), 75'000, {"two_shot"});
 }
 
 TEST_CASE("ranks of which only some reach each other get exact results, on host threads", "[comm][host][reach][heavy]") {
   const Reach reach = GENERATE(from_range(reaches()));
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   CAPTURE(name_of(wire));
-  try_algorithms(reach, counted(reach.ranks), small_host(reach, wire), 300'000);
+  try_algorithms(reach, counted(reach.ranks), small_host(reach, wire), 150'000);
 }
 
 #if COLLECTIVES_HAS_CUDA

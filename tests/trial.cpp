@@ -130,11 +130,12 @@ struct Side {
 
 class SideMaker {
  public:
-  SideMaker(const Trial& trial, int ranks, int rank) : trial_(trial), ranks_(ranks), rank_(rank), size_(size_of(trial.type)) {
+  SideMaker(const Trial& trial, int ranks) : trial_(trial), ranks_(ranks), size_(size_of(trial.type)) {
     for (int from = 0; from < ranks; ++from) cuts_.push_back(cut_of(trial, ranks, from));
   }
 
-  Side make() {
+  Side make(int rank) {
+    rank_ = rank;
     const auto own = static_cast<std::size_t>(rank_);
     const bool is_root = rank_ == trial_.root;
     const Cut& cut = cuts_[own];
@@ -172,15 +173,21 @@ class SideMaker {
     return side;
   }
 
+  /// What is reduced is the same for every rank, and takes longer to make than to move: it is made once.
+  void put_total(std::size_t element, std::byte* at) {
+    if (total_.empty()) total_ = expected_bytes(trial_, ranks_, trial_.collective == Collective::reduce_scatter ? cuts_[0].total : trial_.count);
+    std::memcpy(at, total_.data() + element * size_, size_);
+  }
+
   void put_operand(int rank, std::size_t element, std::byte* at) const { write_element(at, trial_.type, operand(trial_, rank, element)); }
 
-  void put_expected(std::size_t i, std::byte* at) const {
+  void put_expected(std::size_t i, std::byte* at) {
     const auto own = static_cast<std::size_t>(rank_);
     const std::size_t own_begin = cuts_[own].begins[own];
     switch (trial_.collective) {
       case Collective::all_reduce:
-      case Collective::reduce: return put_reduced(trial_, ranks_, i, at);
-      case Collective::reduce_scatter: return put_reduced(trial_, ranks_, own_begin + i, at);
+      case Collective::reduce: return put_total(i, at);
+      case Collective::reduce_scatter: return put_total(own_begin + i, at);
       case Collective::broadcast: return put_operand(trial_.root, i, at);
       case Collective::scatter: return put_operand(trial_.root, own_begin + i, at);
       default: break;
@@ -197,9 +204,10 @@ class SideMaker {
 
   const Trial& trial_;
   const int ranks_;
-  const int rank_;
+  int rank_ = 0;
   const std::size_t size_;
   std::vector<Cut> cuts_;  ///< as each rank sees it
+  std::vector<std::byte> total_;
 };
 
 void enqueue_exchange(Communicator& communicator, const Trial& trial, const Side& side, const std::byte* in, std::byte* out, Stream stream) {
@@ -330,9 +338,10 @@ std::size_t wrong_ranks(Ranks& ranks, const Trial& trial) {
 }
 
 std::size_t mismatches(Ranks& ranks, const Trial& trial) {
+  SideMaker maker(trial, ranks.size());
   std::vector<Side> sides;
   for (int rank = 0; rank < ranks.size(); ++rank) {
-    const Side& side = sides.emplace_back(SideMaker(trial, ranks.size(), rank).make());
+    const Side& side = sides.emplace_back(maker.make(rank));
     ranks.in[static_cast<std::size_t>(rank)].write(side.in);
     ranks.out[static_cast<std::size_t>(rank)].write(side.out);
   }
@@ -352,7 +361,7 @@ std::size_t mismatches(Ranks& ranks, const Trial& trial) {
 }
 
 std::size_t own_mismatches(Communicator& communicator, const Trial& trial) {
-  const Side side = SideMaker(trial, communicator.size(), communicator.rank()).make();
+  const Side side = SideMaker(trial, communicator.size()).make(communicator.rank());
   auto in = side.in, out = side.out;
   enqueue(communicator, trial, side, (side.in_place ? out : in).data() + side.in_at, out.data() + side.out_at, nullptr);
   communicator.synchronize();

@@ -16,7 +16,7 @@ namespace collectives {
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 using Fault = Injection::Kind;
 
 constexpr std::size_t buffer_bytes = std::size_t{64} << 20, rate_bytes = buffer_bytes / 2;
@@ -25,7 +25,7 @@ constexpr std::uint32_t margin_seed = 0xabcdef;
 constexpr int passes = 8;
 constexpr std::uint32_t ping_pongs = 1050;
 
-std::uint64_t nanoseconds(Clock::duration time) { return static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count()); }
+std::uint64_t nanoseconds(SteadyClock::duration time) { return static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count()); }
 
 struct DeviceFree {
   void operator()(void* memory) const { (void)cudaFree(memory); }
@@ -80,12 +80,12 @@ struct Gpu {
 /// A stream that is still busy then is an error that ends this process.
 void drain(const Gpu& gpu, const CudaStream& stream) {
   const DeviceScope scope(gpu.device);
-  const auto deadline = Clock::now() + host_deadline;
+  const auto deadline = SteadyClock::now() + host_deadline;
   for (;;) {
     const cudaError_t state = cudaStreamQuery(stream.get());
     if (state == cudaSuccess) return;
     if (state != cudaErrorNotReady) cuda_check(state);
-    require(Clock::now() < deadline, [&] { return fmt::format("device {} is still busy after {} ms", gpu.device, host_deadline.count()); }, ErrorCode::timeout);
+    require(SteadyClock::now() < deadline, [&] { return fmt::format("device {} is still busy after {} ms", gpu.device, host_deadline.count()); }, ErrorCode::timeout);
   }
 }
 
@@ -241,9 +241,9 @@ class CudaProber final : public LinkProber {
 
   template <typename Come>
   static bool wait_for(Come come) {
-    const auto deadline = Clock::now() + host_deadline;
+    const auto deadline = SteadyClock::now() + host_deadline;
     while (!come())
-      if (Clock::now() > deadline) return false;
+      if (SteadyClock::now() > deadline) return false;
     return true;
   }
 

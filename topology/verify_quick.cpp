@@ -12,7 +12,7 @@
 namespace collectives {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 using kernels::ProbeVerdict;
 
 constexpr std::uint64_t wait_ns = 400'000'000;
@@ -42,12 +42,12 @@ Running start(const QuickRank& rank, kernels::ProbeExchange args, const std::opt
   return running;
 }
 
-QuickResult finish(const QuickRank& rank, const Running& running, Clock::time_point deadline) {
+QuickResult finish(const QuickRank& rank, const Running& running, SteadyClock::time_point deadline) {
   const DeviceScope scope(rank.device);
   for (cudaError_t state = cudaErrorNotReady; state == cudaErrorNotReady;) {
     state = cudaStreamQuery(running.stream.get());
     if (state != cudaErrorNotReady) cuda_check(state);
-    require(Clock::now() < deadline, [&] { return fmt::format("rank {} on device {}: the proof of its links did not end", rank.rank, rank.device); },
+    require(SteadyClock::now() < deadline, [&] { return fmt::format("rank {} on device {}: the proof of its links did not end", rank.rank, rank.device); },
             ErrorCode::timeout);
   }
   QuickResult result;
@@ -80,7 +80,7 @@ std::vector<QuickResult> verify_quickly(const std::vector<QuickRank>& ranks, int
   std::vector<Running> running;
   for (const QuickRank& rank : ranks) running.push_back(start(rank, args, injection));
   std::vector<QuickResult> results;
-  for (std::size_t i = 0; i < ranks.size(); ++i) results.push_back(finish(ranks[i], running[i], Clock::now() + longest));
+  for (std::size_t i = 0; i < ranks.size(); ++i) results.push_back(finish(ranks[i], running[i], SteadyClock::now() + longest));
   return results;
 }
 

@@ -33,7 +33,7 @@ struct Nccl {
   }
 };
 
-void check(cudaError_t result, const char* what) {
+void check_cuda(cudaError_t result, const char* what) {
   if (result != cudaSuccess) throw Error(ErrorCode::device, std::string(what) + ": " + cudaGetErrorString(result));
 }
 
@@ -69,7 +69,7 @@ class ByNccl final : public Join {
     nccl_.check(nccl_.all_reduce(in, out, count, nccl_bfloat16, nccl_sum, comm_, stream), "ncclAllReduce");
   }
 
-  void wait(collectives::Stream stream) override { check(cudaStreamSynchronize(stream), "waiting for NCCL"); }
+  void wait(collectives::Stream stream) override { check_cuda(cudaStreamSynchronize(stream), "waiting for NCCL"); }
 
   void abort() override {
     if (NcclComm comm = comm_.exchange(nullptr)) nccl_.comm_abort(comm);
@@ -89,7 +89,7 @@ std::vector<std::unique_ptr<Join>> join_by_nccl(const std::string& library, cons
   std::vector<NcclComm> comms(devices.size());
   nccl.check(nccl.group_start(), "ncclGroupStart");
   for (std::size_t rank = 0; rank < devices.size(); ++rank) {
-    check(cudaSetDevice(devices[rank]), "cudaSetDevice");
+    check_cuda(cudaSetDevice(devices[rank]), "cudaSetDevice");
     nccl.check(nccl.comm_init_rank(&comms[rank], static_cast<int>(devices.size()), id, static_cast<int>(rank)), "ncclCommInitRank");
   }
   nccl.check(nccl.group_end(), "ncclGroupEnd");
