@@ -222,8 +222,8 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
     if (!this->is_courier()) {
       Pack own[1];
       this->take(tile, own);
-      this->receive(tile);
       this->put(tile, own);
+      this->receive(tile);
     } else if (blockIdx.x == 0) {
       this->await_headers(this->args_, this->watch_.epoch());
     }

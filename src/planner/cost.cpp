@@ -109,7 +109,7 @@ Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limit
 
 double Cost::predicted_us(double bytes, double tiles, const KernelCosts& kernels) const {
   const double passing = rounds * kernels.round_us + std::max(rounds - 1, 0) * kernels.relay_us + transfers * kernels.transfer_us;
-  const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us;
+  const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us + (tiles > 1 ? kernels.tiled_us : 0);
   const double moving = bytes * (first_us_per_byte + (tiles - 1) * steady_us_per_byte) / tiles;
   return latency_us + instructions + moving + bytes * combined_share * kernels.combine_us_per_byte;
 }
