@@ -12,7 +12,7 @@ namespace {
 Options on_host() {
   Options options;
   options.backend = Backend::host;
-  options.pool_bytes = std::size_t{64} << 20;  // of all ranks and communicators of a process together
+  options.pool_bytes = std::size_t{256} << 20;  // of all ranks and communicators of a process together
   options.timeout_ms = 20'000;
   return options;
 }
