@@ -233,6 +233,17 @@ COLL_API coll_error coll_comm_subgroup(coll_comm* comm, const int* members, int 
  * before must not be replayed. On failure it is what it was. */
 COLL_API coll_error coll_comm_renew(coll_comm* comm, const coll_options* options);
 
+/** Takes the link between two ranks out, both ways, for all ranks, from the next collective call on that no rank has begun. Any rank may
+ * ask, alone; it waits for no other. Graphs that were captured before keep the plans they were captured with; what the two send each
+ * other before that call must have been received before it. coll_invalid_argument and coll_unsupported mean that nothing has changed. */
+COLL_API coll_error coll_comm_demote(coll_comm* comm, int from, int to);
+
+/** The same of all pairs that COLLECTIVES_P2P, as this process has it now, or a verification since says not to use. */
+COLL_API coll_error coll_comm_demote_refused(coll_comm* comm);
+
+/** The first call that went by the plans in force, of those calls that all ranks make, from 1; 0 while they are those of the beginning. */
+COLL_API coll_error coll_comm_replanned_at(const coll_comm* comm, uint64_t* call);
+
 /** Waits for this rank's calls that are under way, at most until the deadline, and frees it. Needs no peer. Null does nothing. */
 COLL_API coll_error coll_comm_destroy(coll_comm* comm);
 

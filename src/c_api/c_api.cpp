@@ -100,6 +100,18 @@ coll_error coll_comm_renew(coll_comm* comm, const coll_options* options) {
   return guard([&] { communicator_of(comm).renew(options_of(options)); });
 }
 
+coll_error coll_comm_demote(coll_comm* comm, int from, int to) {
+  return guard([&] { communicator_of(comm).demote(from, to); });
+}
+
+coll_error coll_comm_demote_refused(coll_comm* comm) {
+  return guard([&] { communicator_of(comm).demote_refused(); });
+}
+
+coll_error coll_comm_replanned_at(const coll_comm* comm, uint64_t* call) {
+  return guard([&] { given(call, "the call to fill") = communicator_of(comm).replanned_at(); });
+}
+
 coll_error coll_comm_destroy(coll_comm* comm) {
   return guard([&] { delete comm; });
 }

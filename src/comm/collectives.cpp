@@ -52,13 +52,16 @@ Factor Communicator::Impl::check(const Reduction& how, DataType type) const {
 void Communicator::Impl::start(const PlanRequest& request, Call call, Stream stream) {
   expect_alive(false);
   if (request.count == 0) return;
+  follow(stream);
   call.collective = request.collective;
   call.type = request.type;
   call.op = request.op;
   call.carried = request.carried;
   call.root = request.root;
-  const Plan plan = world->planner->plan(request);
-  executor->enqueue(call, plan, world->planner->program(request, plan, rank), stream);
+  call.plans = plans_mark_;
+  const Plan plan = planner_->plan(request);
+  executor->enqueue(call, plan, planner_->program(request, plan, rank), stream);
+  ++calls_;
 }
 
 void Communicator::Impl::all_reduce(ConstBuffer in, Buffer out, Reduction how, Stream stream) {

@@ -15,16 +15,21 @@ std::unique_ptr<Executor> make_executor(Backend backend, RankContext context) {
 
 }  // namespace
 
-Communicator::Impl::Impl(std::shared_ptr<World> shared, RankPool& own_pool, RankContext context, Backend on, std::uint32_t timeout_ms)
+Communicator::Impl::Impl(std::shared_ptr<World> shared, RankPool& own_pool, const RankContext& context, Backend on, std::uint32_t timeout_ms)
     : rank(context.rank),
       size(context.ranks),
       device(context.device),
       backend(on),
       world(std::move(shared)),
       pool(own_pool),
-      executor(make_executor(on, std::move(context))),
+      executor(make_executor(on, context)),
       local_post(world->mesh ? nullptr : std::make_unique<LocalPost>(world->letters, rank, timeout_ms)),
-      post(world->mesh ? static_cast<Post*>(&*world->mesh) : local_post.get()) {}
+      post(world->mesh ? static_cast<Post*>(&*world->mesh) : local_post.get()),
+      demotions(world->board(), rank, size, timeout_ms, [this] { return executor->fault(true); }),
+      common_(context.common),
+      lacks_room_(context.pools_in_device_memory && context.common == context.pools),
+      planner_(&world->plans->first()),
+      plans_mark_(mark_of(*planner_, 0)) {}
 
 void Communicator::Impl::expect_alive(bool look) {
   if (!death_) death_ = executor->fault(look);
@@ -91,8 +96,8 @@ void Communicator::abort() { impl_->executor->abort(true); }
 
 PoolStatistics Communicator::pool_statistics() const { return impl_->pool.pool->statistics(); }
 
-Plan Communicator::plan_for(const PlanRequest& request) const { return impl_->world->planner->plan(request); }
-PlanReport Communicator::explain(const PlanRequest& request) const { return impl_->world->planner->explain(request); }
+Plan Communicator::plan_for(const PlanRequest& request) const { return impl_->planner_ahead().plan(request); }
+PlanReport Communicator::explain(const PlanRequest& request) const { return impl_->planner_ahead().explain(request); }
 
 Plan Communicator::plan_for(std::size_t count, DataType type, ReduceOp op) const { return plan_for({.count = count, .type = type, .op = op}); }
 PlanReport Communicator::explain(std::size_t count, DataType type, ReduceOp op) const { return explain({.count = count, .type = type, .op = op}); }

@@ -230,12 +230,13 @@ bool prove_together(Mesh& mesh, const RankContext& context, Fabric& fabric, cons
   return demote(fabric, failed, first);
 }
 
-std::shared_ptr<const Planner> plan_together(Mesh& mesh, const Fabric& fabric, const Settings& settings, const kernels::Layout& layout) {
-  auto planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
+std::unique_ptr<PlanShelf> plan_together(Mesh& mesh, const Fabric& fabric, const Settings& settings, const kernels::Layout& layout) {
+  const PlannerOptions options = planner_options(settings, layout);
+  auto planner = std::make_unique<Planner>(fabric, options);
   // Packed trees come from a program in floating point: it must have come out the same everywhere.
   for (const std::uint64_t digest : gather_all(mesh, planner->digest()))
     require(digest == planner->digest(), "ranks made different plans for one machine: expected the same build of libcollectives on every rank", ErrorCode::mismatch);
-  return planner;
+  return std::make_unique<PlanShelf>(std::move(planner), options);
 }
 
 }  // namespace
@@ -255,7 +256,8 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   Mesh& mesh = *world->mesh;
   const auto introductions = gather_all(mesh, introduce(settings, backend, device));
   expect_same_options(introductions, rank);
-  KnownFabric known = agree_on_fabric(mesh, ordinals_of(introductions, backend), backend, settings);
+  world->devices = ordinals_of(introductions, backend);
+  KnownFabric known = agree_on_fabric(mesh, world->devices, backend, settings);
   Fabric& fabric = known.fabric;
   expect_mode_together(mesh, known, settings.p2p.mode);
   const kernels::Layout layout = layout_for(smallest_share(introductions, fabric), backend, copy_lanes(settings, fabric));
@@ -278,12 +280,15 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   }
   if (meeting_places(fabric).own == PoolKind::device && !context.pools_in_device_memory) note_unmapped(known);
   if (rank == 0) log_choice(known, settings.p2p.mode);
-  world->planner = plan_together(mesh, fabric, settings, layout);
-  context.mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes);
-  context.mail_blocks = world->planner->mail_blocks();
+  world->plans = plan_together(mesh, fabric, settings, layout);
+  world->settings = settings;
+  world->layout = layout;
+  world->reserve.emplace(mesh, context.pools_in_device_memory && context.common == context.pools ? layout.bytes() : 0);
+  context.mail_lanes = world->plans->first().mail_lanes(kernels::max_mail_lanes);
+  context.mail_blocks = world->plans->first().mail_blocks();
   context.mail_wire = settings.options.wire;
   RankPool& pool = world->pools[0];
-  Communicator communicator(std::make_unique<Impl>(world, pool, std::move(context), backend, settings.timeout_ms));
+  Communicator communicator(std::make_unique<Impl>(world, pool, context, backend, settings.timeout_ms));
   // Nobody calls before every pool is ready and every kernel is loaded.
   mesh.barrier();
   return communicator;

@@ -13,15 +13,6 @@
 namespace collectives {
 namespace {
 
-std::vector<RankPool> make_pools(PoolKind kind, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout) {
-  std::vector<RankPool> pools;
-  for (const int device : devices) {
-    const PoolKind own = kind == PoolKind::device ? device_pool_kind(device) : kind;
-    pools.push_back(make_rank_pool(own, device, pool_bound(device, settings.options.pool_bytes), layout, settings.options.first_epoch));
-  }
-  return pools;
-}
-
 bool reaches(const MeetingPlaces& places, std::size_t rank, std::size_t peer) { return (places.out_of_reach[rank] >> peer & 1u) == 0; }
 
 /// Lets every rank's device reach the pools of the ranks in its reach.
@@ -46,8 +37,8 @@ void set_addresses(RankContext& context, const World& world, const MeetingPlaces
 /// Pools where the ranks of this fabric meet.
 MeetingPlaces meet(World& world, const Fabric& fabric, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout) {
   const MeetingPlaces meeting = meeting_places(fabric);
-  world.pools = make_pools(meeting.own, devices, settings, layout);
-  if (meeting.common) world.common = make_pools(*meeting.common, devices, settings, layout);
+  world.pools = make_rank_pools(meeting.own, devices, settings, layout);
+  if (meeting.common) world.common = make_rank_pools(*meeting.common, devices, settings, layout);
   grant_access(world, meeting, devices);
   return meeting;
 }
@@ -101,7 +92,12 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
     meeting = meet(*world, fabric, places, settings, layout);
   }
   log_choice(known, settings.p2p.mode);
-  world->planner = std::make_shared<const Planner>(fabric, planner_options(settings, layout));
+  const PlannerOptions plan_by = planner_options(settings, layout);
+  world->plans = std::make_unique<PlanShelf>(std::make_unique<Planner>(fabric, plan_by), plan_by);
+  world->local_board = std::make_unique<DemotionBoard>();
+  world->settings = settings;
+  world->layout = layout;
+  world->devices = devices;
 
   std::vector<Communicator> communicators;
   for (int rank = 0; rank < ranks; ++rank) {
@@ -112,11 +108,11 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .timeout_ns = std::uint64_t{settings.timeout_ms} * 1'000'000,
                         .first_epoch = options.first_epoch,
                         .layout = layout,
-                        .mail_lanes = world->planner->mail_lanes(kernels::max_mail_lanes),
-                        .mail_blocks = world->planner->mail_blocks(),
+                        .mail_lanes = world->plans->first().mail_lanes(kernels::max_mail_lanes),
+                        .mail_blocks = world->plans->first().mail_blocks(),
                         .mail_wire = settings.options.wire};
     set_addresses(context, *world, meeting);
-    communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], std::move(context), backend, settings.timeout_ms)));
+    communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], context, backend, settings.timeout_ms)));
   }
   return communicators;
 }

@@ -7,8 +7,11 @@
 #include <vector>
 
 #include "base/env.hpp"
+#include "comm/demotion.hpp"
 #include "comm/operands.hpp"
+#include "comm/plan_shelf.hpp"
 #include "comm/reach.hpp"
+#include "comm/reserve.hpp"
 #include "exec/executor.hpp"
 #include "memory/pool.hpp"
 #include "planner/planner.hpp"
@@ -46,6 +49,10 @@ struct RankPool {
 };
 /// Makes and fills a rank's pool: zeros, empty slots for sentinels and for sends, the first epoch.
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch);
+/// One for a rank on each of these devices.
+std::vector<RankPool> make_rank_pools(PoolKind kind, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout);
+/// Fills one in host memory that holds zeros.
+void fill_pool(std::byte* base, const kernels::Layout& layout, Epoch first_epoch);
 
 /// The ranks' machine with the links taken out that shall not be used. `devices` are CUDA ordinals.
 KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings);
@@ -55,12 +62,14 @@ KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const S
 struct MeetingPlaces {
   PoolKind own = PoolKind::host;
   std::optional<PoolKind> common;                        ///< of a second pool a rank, if there are both
-  std::array<std::uint32_t, max_ranks> out_of_reach{};  ///< of each rank: those it meets in common memory alone, a bit each
+  RankMasks out_of_reach{};                              ///< of each rank: those it meets in common memory alone, a bit each
 
   /// How many of a rank's pools share one bound.
   std::size_t pools_a_bound() const { return common == own ? 2 : 1; }
 };
 MeetingPlaces meeting_places(const Fabric& fabric);
+/// By rank: those with whom its link is not direct both ways, a bit each.
+RankMasks pairs_apart(const Fabric& fabric);
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout);
 
@@ -79,7 +88,19 @@ struct World {
     pools.clear();
   }
 
-  std::shared_ptr<const Planner> planner;
+  DemotionBoard& board() { return reserve ? reserve->board() : *local_board; }
+  /// Pools in host memory for ranks that had none. By one rank, before any goes by the plans that want them.
+  void make_room();
+  /// Lets `device` reach them.
+  void open_room(int device);
+  PoolBases room() const;
+
+  Settings settings;
+  kernels::Layout layout;
+  std::vector<int> devices;  ///< the ranks', as this process counts them; -1 for one that CUDA does not show here
+  std::unique_ptr<PlanShelf> plans;
+  std::unique_ptr<DemotionBoard> local_board;  ///< of ranks that are all in this process
+  std::optional<SharedReserve> reserve;        ///< of others
   std::vector<RankPool> pools;   ///< of the ranks in this process
   std::vector<RankPool> common;  ///< theirs in host memory, if there are both
   std::optional<Mesh> mesh;     ///< to the ranks in others
@@ -95,7 +116,7 @@ struct Reduction {
 
 class Communicator::Impl {
  public:
-  Impl(std::shared_ptr<World> world, RankPool& pool, RankContext context, Backend backend, std::uint32_t timeout_ms);
+  Impl(std::shared_ptr<World> world, RankPool& pool, const RankContext& context, Backend backend, std::uint32_t timeout_ms);
 
   void all_reduce(ConstBuffer in, Buffer out, Reduction how, Stream stream);
   void all_reduce_carried(ConstBuffer in, Buffer out, ReduceOp op, DataType carried, Stream stream);
@@ -111,6 +132,14 @@ class Communicator::Impl {
   void barrier(Stream stream);
   /// Throws what killed this communicator, if anything.
   void expect_alive(bool look);
+  /// Takes links out, each pair named both ways, for all ranks.
+  void take_out(RankMasks pairs);
+  /// These ranks as a communicator of their own, without the links that are out in this one.
+  Communicator gather_members(std::span<const int> members, const Options& options, const RankMasks& apart);
+  /// The pairs that are refused by the environment and the verdicts as they are now.
+  RankMasks refused_now() const;
+  /// What the next call goes by, as far as it is known.
+  const Planner& planner_ahead() const;
 
   const int rank;
   const int size;
@@ -122,8 +151,13 @@ class Communicator::Impl {
   const std::unique_ptr<Executor> executor;
   const std::unique_ptr<Post> local_post;  ///< none where `world` has a mesh
   Post* const post;
+  Demotions demotions;
+  std::uint64_t replanned_at = 0;  ///< the first call that went by the plans of now
 
  private:
+  /// Goes by the plans that begin with this rank's next call.
+  void follow(Stream stream);
+  void turn_to(const DemotionBoard::Round& round, Stream stream);
   void check(const ConstBuffer& in) const;
   void check(const Buffer& out) const;
   /// And takes a factor in host memory along.
@@ -131,6 +165,13 @@ class Communicator::Impl {
   /// Plans and enqueues what was checked.
   void start(const PlanRequest& request, Call call, Stream stream);
 
+  static std::uint32_t mark_of(const Planner& planner, std::uint64_t round);
+
+  PoolBases common_;  ///< the pools that all ranks reach
+  bool lacks_room_;   ///< these are in device memory, for all links are direct
+  const Planner* planner_;
+  std::uint32_t plans_mark_;
+  std::uint64_t calls_ = 0;  ///< that all ranks make, enqueued by this one
   std::optional<Error> death_;
 };
 

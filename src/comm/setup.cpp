@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <collectives/verify.hpp>
 #include <cstring>
 
@@ -131,24 +132,36 @@ RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kern
   const std::size_t front = made.pool->allocate(layout.bytes());
   ensure(front == 0, "the first allocation of a pool is at its base");
   made.barrier_offset = made.pool->allocate(barrier_bytes);
-  const std::vector<std::byte> image = initial_front(first_epoch);
   std::byte* base = made.pool->base();
-  std::byte* sentinels = base + layout.half(false, 0);
-  std::byte* mail = base + layout.mail();
 #if COLLECTIVES_HAS_CUDA
   if (is_device_memory(kind)) {
     const DeviceScope scope(device);
+    const std::vector<std::byte> image = initial_front(first_epoch);
     cuda_check(cudaMemcpy(base, image.data(), image.size(), cudaMemcpyHostToDevice));
-    cuda_check(cudaMemset(sentinels, 0xff, 2 * layout.sentinel_bytes));
-    cuda_check(cudaMemset(mail, 0xff, layout.mail_bytes));
+    cuda_check(cudaMemset(base + layout.half(false, 0), 0xff, 2 * layout.sentinel_bytes));
+    cuda_check(cudaMemset(base + layout.mail(), 0xff, layout.mail_bytes));
     cuda_check(cudaDeviceSynchronize());
     return made;
   }
 #endif
-  std::memcpy(base, image.data(), image.size());
-  std::memset(sentinels, 0xff, 2 * layout.sentinel_bytes);
-  std::memset(mail, 0xff, layout.mail_bytes);
+  fill_pool(base, layout, first_epoch);
   return made;
+}
+
+std::vector<RankPool> make_rank_pools(PoolKind kind, const std::vector<int>& devices, const Settings& settings, const kernels::Layout& layout) {
+  std::vector<RankPool> pools;
+  for (const int device : devices) {
+    const PoolKind own = kind == PoolKind::device ? device_pool_kind(device) : kind;
+    pools.push_back(make_rank_pool(own, device, pool_bound(device, settings.options.pool_bytes), layout, settings.options.first_epoch));
+  }
+  return pools;
+}
+
+void fill_pool(std::byte* base, const kernels::Layout& layout, Epoch first_epoch) {
+  const std::vector<std::byte> image = initial_front(first_epoch);
+  std::memcpy(base, image.data(), image.size());
+  std::memset(base + layout.half(false, 0), 0xff, 2 * layout.sentinel_bytes);
+  std::memset(base + layout.mail(), 0xff, layout.mail_bytes);
 }
 
 KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const Settings& settings) {
@@ -167,17 +180,20 @@ KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const S
   return known;
 }
 
+RankMasks pairs_apart(const Fabric& fabric) {
+  RankMasks apart{};
+  for (int a = 0; a < fabric.ranks; ++a)
+    for (int b = 0; b < fabric.ranks; ++b)
+      if (a != b && !(fabric.link(a, b).direct && fabric.link(b, a).direct)) apart[static_cast<std::size_t>(a)] |= 1u << b;
+  return apart;
+}
+
 MeetingPlaces meeting_places(const Fabric& fabric) {
   const bool host = fabric.backend == Backend::host;
   const PoolKind common = host ? PoolKind::host : PoolKind::pinned;
-  MeetingPlaces places{.own = host ? PoolKind::host : PoolKind::device, .common = {}, .out_of_reach = {}};
+  MeetingPlaces places{.own = host ? PoolKind::host : PoolKind::device, .common = {}, .out_of_reach = pairs_apart(fabric)};
   int refused = 0;
-  for (int a = 0; a < fabric.ranks; ++a)
-    for (int b = 0; b < fabric.ranks; ++b) {
-      if (a == b || (fabric.link(a, b).direct && fabric.link(b, a).direct)) continue;
-      places.out_of_reach[static_cast<std::size_t>(a)] |= 1u << b;
-      ++refused;
-    }
+  for (const std::uint32_t mask : places.out_of_reach) refused += std::popcount(mask);
   if (refused == 0) return places;
   // Host ranks of which no two reach each other lose nothing where all pools are common. A GPU keeps one of its own even so: what only its own
   // blocks count by, they would count over PCIe, 4 us a block.

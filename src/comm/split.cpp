@@ -38,37 +38,42 @@ struct Wish {
 
 }  // namespace
 
-Communicator Communicator::subgroup(std::span<const int> members, const Options& options) {
-  const int own = rank();
+Communicator Communicator::Impl::gather_members(std::span<const int> members, const Options& options, const RankMasks& apart) {
   require(!members.empty(), "a subgroup of nobody: expected at least this rank");
   for (std::size_t m = 0; m < members.size(); ++m) {
     const bool again = std::find(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(m), members[m]) != members.begin() + static_cast<std::ptrdiff_t>(m);
-    require(members[m] >= 0 && members[m] < size() && !again, [&] { return fmt::format("a subgroup names rank {}: expected each of its ranks once, 0 to {}", members[m], size() - 1); });
+    require(members[m] >= 0 && members[m] < size && !again, [&] { return fmt::format("a subgroup names rank {}: expected each of its ranks once, 0 to {}", members[m], size - 1); });
   }
-  const auto place = std::find(members.begin(), members.end(), own);
-  require(place != members.end(), [&] { return fmt::format("rank {} is not of the subgroup that it asks for", own); });
-  Post& post = *impl_->post;
+  const auto place = std::find(members.begin(), members.end(), rank);
+  require(place != members.end(), [&] { return fmt::format("rank {} is not of the subgroup that it asks for", rank); });
   UniqueId id;
   if (place == members.begin()) {
     id = make_unique_id();
-    for (const int member : members.subspan(1)) send(post, member, id);
+    for (const int member : members.subspan(1)) send(*post, member, id);
   } else {
-    id = receive<UniqueId>(post, members[0]);
+    id = receive<UniqueId>(*post, members[0]);
   }
 #if COLLECTIVES_HAS_CUDA
   std::optional<DeviceScope> scope;
-  if (backend() == Backend::cuda) scope.emplace(device());
+  if (backend == Backend::cuda) scope.emplace(device);
 #endif
   Options same = options;
-  same.backend = backend();
+  same.backend = backend;
+  for (std::size_t b = 0; b < members.size(); ++b)
+    for (std::size_t a = 0; a < b; ++a)
+      if ((apart[static_cast<std::size_t>(members[a])] >> members[b] & 1u) != 0) same.refused.emplace_back(a, b);
   return create(id, static_cast<int>(place - members.begin()), static_cast<int>(members.size()), same);
+}
+
+Communicator Communicator::subgroup(std::span<const int> members, const Options& options) {
+  return impl_->gather_members(members, options, impl_->demotions.apart());
 }
 
 void Communicator::renew(const Options& options) {
   std::vector<int> all(static_cast<std::size_t>(size()));
   std::iota(all.begin(), all.end(), 0);
   // The old one goes when the new one stands on every rank.
-  *this = subgroup(all, options);
+  *this = impl_->gather_members(all, options, {});
 }
 
 std::optional<Communicator> Communicator::split(int color, int key, const Options& options) {

@@ -28,6 +28,7 @@ class Hash {
 std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   Hash hash;
   hash.mix(call.count);
+  hash.mix(call.plans);
   hash.mix(static_cast<std::uint64_t>(call.collective) << 24 | static_cast<std::uint64_t>(call.root) << 16);
   hash.mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));

@@ -98,6 +98,19 @@ class CudaExecutor final : public Executor {
     });
   }
 
+  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream stream) override {
+    const std::uint32_t moved = turn_to(out_of_reach, common);
+    const DeviceScope scope(context_.device);
+    // A graph would do it again with every replay. Without it the first send of each lane waits until its receive has begun.
+    if (moved == 0 || !is_usable(stream) || capture_of(stream) != 0) return;
+    in_order(stream, [&] {
+      each_new_way(context_, moved, [&](std::uint32_t* sent, Mark* credits) {
+        auto* upper = reinterpret_cast<std::uint32_t*>(credits) + 1;  // of each mark: the number of the tile
+        cuda_check(cudaMemcpy2DAsync(upper, sizeof(Mark), sent, sizeof *sent, sizeof *sent, kernels::max_mail_lanes, cudaMemcpyDefault, stream));
+      });
+    });
+  }
+
   void synchronize(Stream stream) override {
     const DeviceScope scope(context_.device);
     require(capture_of(stream) == 0, "synchronize on a stream that is being captured: end the capture first", ErrorCode::invalid_usage);
@@ -114,11 +127,7 @@ class CudaExecutor final : public Executor {
     if (!tell) return;
     const DeviceScope scope(context_.device);
     mailbox_->poison = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
-    for (int rank = 0; rank < context_.ranks; ++rank) {
-      if (rank == context_.rank) continue;
-      auto* control = reinterpret_cast<kernels::Control*>(context_.common[static_cast<std::size_t>(rank)]);
-      cuda_check(cudaMemcpyAsync(&control->poison, &mailbox_->poison, sizeof(Mark), cudaMemcpyDefault, messages_.get()));
-    }
+    for (Mark* ear : ears()) cuda_check(cudaMemcpyAsync(ear, &mailbox_->poison, sizeof(Mark), cudaMemcpyDefault, messages_.get()));
   }
 
  protected:
@@ -142,10 +151,12 @@ class CudaExecutor final : public Executor {
     }
   }
 
+  bool is_usable(Stream stream) const { return !context_.shares_device || (stream != nullptr && stream != cudaStreamLegacy); }
+
   /// Behind the communicator's last call, on whatever stream that was.
   template <typename Body>
   void in_order(Stream stream, Body body) {
-    require(!context_.shares_device || (stream != nullptr && stream != cudaStreamLegacy),
+    require(is_usable(stream),
             "the default stream of a GPU that ranks share would run one rank's call after the other's, which wait for each other: give each rank a stream",
             ErrorCode::invalid_usage);
     const DeviceScope scope(context_.device);

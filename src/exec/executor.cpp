@@ -82,4 +82,24 @@ bool Executor::abandon_if_lost() {
   return true;
 }
 
+std::uint32_t Executor::turn_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) {
+  const auto own = static_cast<std::size_t>(context_.rank);
+  const std::uint32_t moved = common[own] == context_.pools[own] ? 0 : out_of_reach & ~context_.out_of_reach;
+  const std::lock_guard lock(ears_mutex_);
+  if (common != context_.common) former_common_ = context_.common;
+  context_.common = common;
+  context_.out_of_reach = out_of_reach;
+  return moved;
+}
+
+std::vector<Mark*> Executor::ears() const {
+  const std::lock_guard lock(ears_mutex_);
+  std::vector<Mark*> words;
+  for (const auto& pools : {context_.common, former_common_})
+    for (int rank = 0; rank < context_.ranks; ++rank)
+      if (std::byte* pool = pools[static_cast<std::size_t>(rank)]; pool != nullptr && rank != context_.rank)
+        words.push_back(&reinterpret_cast<kernels::Control*>(pool)->poison);
+  return words;
+}
+
 }  // namespace collectives

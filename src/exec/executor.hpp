@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "exec/mail.hpp"
 #include "kernels/control.hpp"
@@ -43,6 +44,7 @@ struct Call {
   Factor factor{};
   Collective collective = Collective::all_reduce;
   int root = 0;
+  std::uint32_t plans = 0;  ///< a mark of what the ranks plan by: the same on every rank
   /// Rank r's block, as long here as there; in an all-to-all, what goes to rank r and what comes from it.
   std::array<Part, max_ranks> parts{};
 };
@@ -83,6 +85,10 @@ class Executor {
   virtual void synchronize(Stream stream) = 0;
   /// Waits for every call that was enqueued, in captures apart, watching for lost peers.
   virtual void finish() = 0;
+  /// From the next call on, `stream`'s: who is out of reach of this rank, and where all ranks meet. What was enqueued before stays as it is.
+  /// The new memory is as pools are before the first call. What is sent to a rank that is out of reach since may be received in this
+  /// order only: all that was sent before this call, before it.
+  virtual void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream stream) = 0;
   /// Makes running calls leave soon; tells the peers if `tell`.
   virtual void abort(bool tell) = 0;
 
@@ -95,12 +101,19 @@ class Executor {
   bool abandon_if_lost();
   virtual kernels::FaultRecord& record() = 0;
 
-  RankContext context_;
+  /// Changes the context. The ranks, a bit each, to which this one sends in other memory since.
+  std::uint32_t turn_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common);
+  /// The words in which the peers hear of a failure, wherever they listen: in the memory of now, and in that of calls before it.
+  std::vector<Mark*> ears() const;
+
+  RankContext context_;  ///< changed by the thread that enqueues alone
   std::atomic<int> lost_{-1};
 
  private:
   std::optional<Error> find_fault();
 
+  mutable std::mutex ears_mutex_;
+  std::array<std::byte*, max_ranks> former_common_{};
   std::mutex fault_mutex_;
   std::optional<Error> first_fault_;
 };

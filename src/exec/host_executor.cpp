@@ -19,7 +19,7 @@ namespace {
 class HostExecutor final : public Executor {
  public:
   explicit HostExecutor(RankContext context)
-      : Executor(std::move(context)), arguments_(context_, &record_), worker_([this] { work(); }) {}
+      : Executor(std::move(context)), walked_(context_), arguments_(walked_, &record_), worker_([this] { work(); }) {}
 
   ~HostExecutor() override {
     {
@@ -48,6 +48,17 @@ class HostExecutor final : public Executor {
     });
   }
 
+  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream) override {
+    const std::uint32_t moved = turn_to(out_of_reach, common);
+    start([this, moved, out_of_reach, common] {
+      walked_.out_of_reach = out_of_reach;
+      walked_.common = common;
+      each_new_way(walked_, moved, [](std::uint32_t* sent, Mark* credits) {
+        for (int lane = 0; lane < kernels::max_mail_lanes; ++lane) signal_relaxed(&credits[lane], mark(observe_relaxed(&sent[lane]), 0));
+      });
+    });
+  }
+
   void synchronize(Stream) override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return calls_.empty() && !running_; });
@@ -59,9 +70,7 @@ class HostExecutor final : public Executor {
     signal_relaxed(&record_.abort, 1u);
     if (!tell) return;
     const Mark word = kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(context_.rank), static_cast<std::uint32_t>(context_.rank));
-    for (int rank = 0; rank < context_.ranks; ++rank)
-      if (rank != context_.rank)
-        signal_relaxed(&reinterpret_cast<kernels::Control*>(context_.common[static_cast<std::size_t>(rank)])->poison, word);
+    for (Mark* ear : ears()) signal_relaxed(ear, word);
   }
 
  protected:
@@ -103,6 +112,7 @@ class HostExecutor final : public Executor {
   }
 
   kernels::FaultRecord record_{};
+  RankContext walked_;  ///< that of the running call
   Arguments arguments_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -140,4 +140,12 @@ kernels::MailArgs mail_args(const RankContext& context, const Mail& mail, kernel
   return mailing.finish();
 }
 
+void each_new_way(const RankContext& context, std::uint32_t moved, const std::function<void(std::uint32_t* sent, Mark* credits)>& body) {
+  const auto board_in = [&](const std::array<std::byte*, max_ranks>& pools) -> kernels::MailBoard& {
+    return *reinterpret_cast<kernels::MailBoard*>(pools[static_cast<std::size_t>(context.rank)] + kernels::Layout::mail_board);
+  };
+  for (int peer = 0; peer < context.ranks; ++peer)
+    if ((moved >> peer & 1u) != 0) body(board_in(context.pools).sent[peer], board_in(context.common).credits[peer]);
+}
+
 }  // namespace collectives

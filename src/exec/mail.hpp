@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "kernels/mail.hpp"
@@ -32,5 +33,9 @@ struct Mail {
 
 /// Throws Error(invalid_argument) for more messages than a call takes.
 kernels::MailArgs mail_args(const RankContext& context, const Mail& mail, kernels::FaultRecord* fault);
+
+/// For each of the ranks `moved` (a bit each), to which this one sends in other memory from now on: how many tiles it has sent it by
+/// lane, and the credits that it needs there. The slots in that memory are all empty, so that these are the same numbers.
+void each_new_way(const RankContext& context, std::uint32_t moved, const std::function<void(std::uint32_t* sent, Mark* credits)>& body);
 
 }  // namespace collectives

@@ -27,6 +27,10 @@ void unpin(std::byte* base) {
 /// Pinned for every device of the process.
 void pin(std::byte* base, std::size_t bytes, int device) {
   const DeviceScope scope(device);
+  // While a stream is being captured as well: no work of any stream depends on this.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
+  const Rollback as_before([&] { (void)cudaThreadExchangeStreamCaptureMode(&mode); });
   cuda_check(cudaHostRegister(base, bytes, cudaHostRegisterMapped | cudaHostRegisterPortable));
   Rollback rollback([&] { unpin(base); });
   check_device_address(base, device);
@@ -67,7 +71,22 @@ class PinnedMapping final : public PeerMapping {
   bool pinned_;
 };
 
+/// Memory that somebody else maps and unmaps.
+class PinnedRange final : public PeerMapping {
+ public:
+  PinnedRange(std::byte* base, std::size_t bytes, int device) : base_(base) { pin(base, bytes, device); }
+  ~PinnedRange() override { unpin(base_); }
+  std::byte* base() const override { return base_; }
+
+ private:
+  std::byte* base_;
+};
+
 }  // namespace
+
+std::unique_ptr<PeerMapping> pin_mapped(std::byte* base, std::size_t bytes, int device) {
+  return std::make_unique<PinnedRange>(base, bytes, device);
+}
 
 std::unique_ptr<Pool> make_pinned_pool(int device, std::size_t bound, std::size_t commit) {
   return std::make_unique<PinnedPool>(device, bound, commit);

@@ -77,6 +77,9 @@ class PeerMapping {
   virtual std::byte* base() const = 0;
 };
 
+/// Host memory that is mapped at `base` already, reachable from `device` too, at the same address, until this is destroyed.
+std::unique_ptr<PeerMapping> pin_mapped(std::byte* base, std::size_t bytes, int device);
+
 /// Maps what `ticket` and `descriptor` describe; their sizes are checked against the file. Throws Error(unsupported) or
 /// Error(device) with the reason.
 std::unique_ptr<PeerMapping> map_peer(const PoolTicket& ticket, const FileDescriptor& descriptor, int device);

@@ -20,11 +20,16 @@ namespace {
 constexpr int size_seals = F_SEAL_SHRINK | F_SEAL_GROW;
 
 /// In steps, because a signal undoes the step it interrupts: a profiler's timer would keep one large step from ever ending.
-void back_with_memory(const FileDescriptor& file, std::size_t bytes) {
+void back_with_memory(const FileDescriptor& file, std::size_t offset, std::size_t bytes) {
+  // The kernel promises shared memory without counting and then kills whoever asked for too much.
+  const std::size_t available = available_host_memory();
+  require(
+      bytes <= available, [&] { return fmt::format("{} bytes of shared memory: this machine has {} left", bytes, available); },
+      ErrorCode::out_of_memory);
   constexpr std::size_t step = std::size_t{4} << 20;
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t part = std::min(step, bytes - done);
-    const int error = ::posix_fallocate(file.get(), static_cast<off_t>(done), static_cast<off_t>(part));
+    const int error = ::posix_fallocate(file.get(), static_cast<off_t>(offset + done), static_cast<off_t>(part));
     if (error == EINTR) continue;
     require(
         error == 0, [&] { return fmt::format("{} bytes of shared memory: {}", bytes, std::strerror(error)); }, ErrorCode::out_of_memory);
@@ -53,16 +58,21 @@ SharedMemory::SharedMemory(FileDescriptor descriptor, std::size_t bytes, void* a
 
 SharedMemory SharedMemory::create(std::size_t bytes, void* at) {
   require(bytes > 0, "shared memory of 0 bytes");
-  // The kernel promises shared memory without counting and then kills whoever asked for too much.
-  const std::size_t available = available_host_memory();
-  require(
-      bytes <= available, [&] { return fmt::format("{} bytes of shared memory: this machine has {} left", bytes, available); },
-      ErrorCode::out_of_memory);
   FileDescriptor file(system_check(::memfd_create("collectives", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
-  back_with_memory(file, bytes);
+  back_with_memory(file, 0, bytes);
   system_check(::fcntl(file.get(), F_ADD_SEALS, size_seals), "sealing of shared memory");
   return SharedMemory(std::move(file), bytes, at);
 }
+
+SharedMemory SharedMemory::reserve(std::size_t bytes) {
+  require(bytes > 0, "shared memory of 0 bytes");
+  FileDescriptor file(system_check(::memfd_create("collectives", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
+  system_check(::ftruncate(file.get(), static_cast<off_t>(bytes)), "sizing of shared memory");
+  system_check(::fcntl(file.get(), F_ADD_SEALS, size_seals), "sealing of shared memory");
+  return SharedMemory(std::move(file), bytes, nullptr);
+}
+
+void SharedMemory::back(std::size_t offset, std::size_t bytes) const { back_with_memory(descriptor_, offset, bytes); }
 
 SharedMemory SharedMemory::map(const FileDescriptor& descriptor, std::size_t bytes) {
   struct stat status {};

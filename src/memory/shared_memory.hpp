@@ -15,6 +15,11 @@ class SharedMemory {
   /// a range that the caller has reserved and unmaps.
   static SharedMemory create(std::size_t bytes, void* at = nullptr);
 
+  /// The same with nothing backed: address space alone, until `back`.
+  static SharedMemory reserve(std::size_t bytes);
+  /// Backs a part with memory. Throws Error(out_of_memory).
+  void back(std::size_t offset, std::size_t bytes) const;
+
   /// Maps what another process created. Throws Error(unsupported) unless the file is sealed and has exactly `bytes` bytes.
   static SharedMemory map(const FileDescriptor& descriptor, std::size_t bytes);
 
