@@ -232,6 +232,40 @@ TEST_CASE("messages between two ranks whose link was taken out still need not be
         }) == all_well(4));
 }
 
+TEST_CASE("a link may go amid the messages of one call, which its other end reads one by one", "[comm][host][demote][exchange]") {
+  Options options = of_host_ranks();
+  options.refused = {{0, 1}};
+  options.timeout_ms = 3000;
+  const bool sender_is_ahead = GENERATE(false, true);
+  auto ranks = Communicator::create_local(counted(4), options);
+  constexpr std::size_t count = 3000;
+  std::vector<std::vector<int>> sent, received(12, std::vector<int>(count, -1));
+  for (int number = 0; number < 12; ++number) sent.emplace_back(count, number);
+  const auto together = [&](std::size_t from, std::size_t to) {  // one end, all in one call
+    std::vector<Send> sends;
+    std::vector<Receive> receives;
+    for (std::size_t n = from; n < to; ++n) sends.push_back({{sent[n].data(), count, DataType::int32}, 3});
+    for (std::size_t n = from; n < to; ++n) receives.push_back({{received[n].data(), count, DataType::int32}, 2});
+    sender_is_ahead ? ranks[3].exchange({}, receives) : ranks[2].exchange(sends, {});
+  };
+  const auto one_by_one = [&](std::size_t from, std::size_t to) {  // the other
+    for (std::size_t n = from; n < to; ++n)
+      if (sender_is_ahead)
+        ranks[2].exchange(std::vector<Send>{{{sent[n].data(), count, DataType::int32}, 3}}, {});
+      else
+        ranks[3].exchange({}, std::vector<Receive>{{{received[n].data(), count, DataType::int32}, 2}});
+  };
+  together(0, 3);
+  one_by_one(0, 5);
+  ranks[0].demote(3, 2);  // message 5 is the first that neither has asked for
+  together(3, 7);
+  together(7, 12);
+  one_by_one(5, 12);
+  for (auto& rank : ranks) rank.synchronize();
+  CHECK(received == sent);
+  for (const auto& rank : ranks) CHECK(rank.replanned_at() == 0);  // no call of all has been made
+}
+
 TEST_CASE("a request that makes no sense changes nothing", "[comm][host][demote]") {
   auto ranks = Communicator::create_local(counted(3), of_host_ranks());
   const std::string before = ranks[0].explain(one_megabyte).explanation;
@@ -244,8 +278,10 @@ TEST_CASE("a request that makes no sense changes nothing", "[comm][host][demote]
   for (const auto& [from, to, text] : std::vector<std::tuple<int, int, std::string>>{
            {-1, 1, "rank -1 has no link to take out: expected 0 to 2"}, {0, 3, "rank 3 has no link"}, {1 << 30, 0, "expected 0 to 2"}, {1, 1, "rank 1 has no link to itself"}})
     CHECK_THROWS_WITH(ranks[1].demote(from, to), ContainsSubstring(text));
-  const Variable wrong("COLLECTIVES_P2P", "0-zero");
-  CHECK_THROWS_WITH(ranks[1].demote_refused(), ContainsSubstring("COLLECTIVES_P2P"));
+  {
+    const Variable wrong("COLLECTIVES_P2P", "0-zero");
+    CHECK_THROWS_WITH(ranks[1].demote_refused(), ContainsSubstring("COLLECTIVES_P2P"));
+  }
   go_on();
   for (const auto& rank : ranks) {
     CHECK(rank.replanned_at() == 0);
@@ -479,7 +515,9 @@ TEST_CASE("ranks move into memory that nobody has used yet, and calls and messag
       CHECK(control_of(room[0].pool->base()).headers[0][1] == kernels::header_before(first_epoch));
       const RankMasks apart{0b010, 0b001};
       planner = &plans.without(apart);
-      for (std::size_t rank = 0; rank < 3; ++rank) executors[rank]->reroute(apart[rank], bases_of(room), nullptr);
+      for (std::size_t rank = 0; rank < 3; ++rank) executors[rank]->reroute(apart[rank], bases_of(room));
+      executors[0]->reroute_mail(1, true, bases_of(room), nullptr);
+      executors[1]->reroute_mail(0, false, bases_of(room), nullptr);
     }
     round(static_cast<float>(call), 1 + static_cast<std::size_t>(call) * 401 % 5000);
   }

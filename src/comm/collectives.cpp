@@ -52,7 +52,7 @@ Factor Communicator::Impl::check(const Reduction& how, DataType type) const {
 void Communicator::Impl::start(const PlanRequest& request, Call call, Stream stream) {
   expect_alive(false);
   if (request.count == 0) return;
-  follow(stream);
+  follow();
   call.collective = request.collective;
   call.type = request.type;
   call.op = request.op;
@@ -247,7 +247,7 @@ void Communicator::Impl::exchange(std::span<const Send> sends, std::span<const R
     require(mail.own[from_self].bytes == 0, [&] { return fmt::format("this rank sends itself {} bytes and receives none of them: expected as many", mail.own[from_self].bytes); });
   std::erase_if(mail.own, [](const OwnMessage& message) { return message.bytes == 0 || message.in == message.out; });
   expect_alive(false);
-  if (!mail.own.empty() || !mail.messages.empty()) executor->enqueue(mail, stream);
+  if (!mail.own.empty() || !mail.messages.empty()) send_off(mail, stream);
 }
 
 void Communicator::Impl::barrier(Stream stream) {

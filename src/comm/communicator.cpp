@@ -26,7 +26,7 @@ Communicator::Impl::Impl(std::shared_ptr<World> shared, RankPool& own_pool, cons
       local_post(world->mesh ? nullptr : std::make_unique<LocalPost>(world->letters, rank, timeout_ms)),
       post(world->mesh ? static_cast<Post*>(&*world->mesh) : local_post.get()),
       demotions(world->board(), rank, size, timeout_ms, [this] { return executor->fault(true); }),
-      common_(context.common),
+      room_(context.common),
       lacks_room_(context.pools_in_device_memory && context.common == context.pools),
       planner_(&world->plans->first()),
       plans_mark_(mark_of(*planner_, 0)) {}

@@ -94,10 +94,11 @@ const Planner& Communicator::Impl::planner_ahead() const {
   return round ? world->plans->without(round->apart) : *planner_;
 }
 
-void Communicator::Impl::follow(Stream stream) {
-  // A failure here is not this rank's alone: the peers are on their way to a call that it will not make.
+template <typename Body>
+void Communicator::Impl::take_part(Body body) {
+  // The peers are on their way to a call that this rank will not make.
   try {
-    if (const auto round = demotions.begin(calls_ + 1)) turn_to(*round, stream);
+    body();
   } catch (const Error& error) {
     death_ = error;
     executor->abort(true);
@@ -105,25 +106,67 @@ void Communicator::Impl::follow(Stream stream) {
   }
 }
 
-void Communicator::Impl::turn_to(const DemotionBoard::Round& round, Stream stream) {
-  const PoolBases common = lacks_room_ ? world->room() : common_;
-  // Peers that go by the round already listen in memory that the executor does not know yet.
+void Communicator::Impl::follow() {
+  take_part([&] {
+    if (const auto round = demotions.begin(calls_ + 1)) turn_to(*round);
+  });
+}
+
+const PoolBases& Communicator::Impl::meeting_room() {
+  if (!lacks_room_) return room_;
+  const PoolBases room = world->room();
+  // Peers that meet here already listen in memory that the executor does not know yet.
   Rollback failed([&] {
     for (int peer = 0; peer < size; ++peer)
       if (peer != rank)
-        signal_relaxed(&reinterpret_cast<kernels::Control*>(common[static_cast<std::size_t>(peer)])->poison,
+        signal_relaxed(&reinterpret_cast<kernels::Control*>(room[static_cast<std::size_t>(peer)])->poison,
                        kernels::poison(kernels::FaultKind::aborted, static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(rank)));
   });
-  if (lacks_room_) world->open_room(device);
-  const Planner& planner = world->plans->without(round.apart);
-  executor->reroute(pairs_apart(planner.fabric())[static_cast<std::size_t>(rank)], common, stream);
+  world->open_room(device);
   failed.dismiss();
-  common_ = common;
   lacks_room_ = false;
+  return room_ = room;
+}
+
+void Communicator::Impl::turn_to(const DemotionBoard::Round& round) {
+  const PoolBases& room = meeting_room();
+  const Planner& planner = world->plans->without(round.apart);
+  executor->reroute(pairs_apart(planner.fabric())[static_cast<std::size_t>(rank)], room);
   planner_ = &planner;
   plans_mark_ = mark_of(planner, round.number);
   replanned_at = calls_ + 1;
   if (rank == 0) log(LogLevel::info, "from call {} on {} meet in host memory, as rank {} asked", replanned_at, list_pairs(round.apart), round.by);
+}
+
+void Communicator::Impl::turn_mail(int peer, bool sends, Stream stream) {
+  std::uint32_t& turned = turned_[sends ? 0 : 1];
+  if ((turned >> peer & 1u) != 0) return;
+  take_part([&] { executor->reroute_mail(peer, sends, meeting_room(), stream); });
+  turned |= 1u << peer;
+}
+
+void Communicator::Impl::send_off(const Mail& mail, Stream stream) {
+  MessageCounts upto = messages_;
+  for (const Message& message : mail.messages) ++upto.at(message.peer, message.in != nullptr);
+  take_part([&] { demotions.begin_messages(upto); });
+  // Where a link goes amid the messages of a call, the later ones have a call of their own.
+  Mail parts[2] = {{.messages = {}, .own = mail.own}, {}};
+  MessageCounts number = messages_;
+  for (const Message& message : mail.messages) {
+    const bool sends = message.in != nullptr;
+    const std::uint64_t turn = demotions.turn_of(message.peer, sends);
+    const bool amid = ++number.at(message.peer, sends) >= turn && messages_.at(message.peer, sends) + 1 < turn;
+    parts[amid].messages.push_back(message);
+  }
+  for (const Mail& part : parts) {
+    if (part.messages.empty() && part.own.empty()) continue;
+    for (const Message& message : part.messages) {
+      const bool sends = message.in != nullptr, later = &part == &parts[1];
+      if (later || messages_.at(message.peer, sends) + 1 >= demotions.turn_of(message.peer, sends)) turn_mail(message.peer, sends, stream);
+    }
+    executor->enqueue(part, stream);
+  }
+  messages_ = upto;
 }
 
 }  // namespace collectives

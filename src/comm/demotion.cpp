@@ -43,12 +43,34 @@ std::optional<DemotionBoard::Round> Demotions::newest(std::uint64_t dated, std::
   return std::nullopt;
 }
 
-std::optional<DemotionBoard::Round> Demotions::begin(std::uint64_t call) {
-  DemotionBoard::RankWords& own = board_.rank[static_cast<std::size_t>(rank_)];
-  write(own.begun, call);
+std::uint64_t Demotions::hear() {
   const std::uint64_t announced = read(board_.announced);
-  if (announced == taken_) return std::nullopt;
+  if (announced == heard_) return announced;
   await([&] { return read(board_.dated) >= announced; }, "say since which call");
+  for (; heard_ < announced; ++heard_) {
+    const auto& message = board_.round[(heard_ + 1) % DemotionBoard::rounds].message;
+    for (int peer = 0; peer < ranks_; ++peer) {
+      if (message[rank_][peer] != 0) turns_.at(peer, true) = message[rank_][peer];
+      if (message[peer][rank_] != 0) turns_.at(peer, false) = message[peer][rank_];
+    }
+  }
+  return announced;
+}
+
+void Demotions::begin_messages(const MessageCounts& upto) {
+  MessageCounts& own = board_.rank[rank_].messages;
+  for (int peer = 0; peer < ranks_; ++peer) {
+    if (own.sent[peer] != upto.sent[peer]) write(own.sent[peer], upto.sent[peer]);
+    if (own.received[peer] != upto.received[peer]) write(own.received[peer], upto.received[peer]);
+  }
+  hear();
+}
+
+std::optional<DemotionBoard::Round> Demotions::begin(std::uint64_t call) {
+  DemotionBoard::RankWords& own = board_.rank[rank_];
+  write(own.begun, call);
+  const std::uint64_t announced = hear();
+  if (announced == taken_) return std::nullopt;
   const auto round = newest(announced, call);
   if (round) {
     taken_ = round->number;
@@ -75,7 +97,11 @@ void Demotions::ask(const RankMasks& pairs, const std::function<void(const RankM
   DemotionBoard::Round& round = board_.round[number % DemotionBoard::rounds];
   write(board_.announced, number);
   for (int r = 0; r < ranks_; ++r) begun = std::max(begun, read(board_.rank[r].begun));
-  round = {.number = number, .call = begun + 1, .by = static_cast<std::uint64_t>(rank_), .apart = apart};
+  round = {.number = number, .call = begun + 1, .by = static_cast<std::uint64_t>(rank_), .apart = apart, .message = {}};
+  for (int from = 0; from < ranks_; ++from)
+    for (int to = 0; to < ranks_; ++to)
+      if (((apart[static_cast<std::size_t>(from)] & ~board_.apart[static_cast<std::size_t>(from)]) >> to & 1u) != 0)
+        round.message[from][to] = std::max(read(board_.rank[from].messages.sent[to]), read(board_.rank[to].messages.received[from])) + 1;
   board_.apart = apart;
   write(board_.dated, number);
 }

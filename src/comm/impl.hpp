@@ -156,8 +156,16 @@ class Communicator::Impl {
 
  private:
   /// Goes by the plans that begin with this rank's next call.
-  void follow(Stream stream);
-  void turn_to(const DemotionBoard::Round& round, Stream stream);
+  void follow();
+  void turn_to(const DemotionBoard::Round& round);
+  /// Enqueues messages, each on its way: earlier ones of a direction may go over its link that later ones go without.
+  void send_off(const Mail& mail, Stream stream);
+  void turn_mail(int peer, bool sends, Stream stream);
+  /// Runs `body`, in which this rank does what its peers count on: if it fails, they hear of it.
+  template <typename Body>
+  void take_part(Body body);
+  /// The pools where this rank meets those whose links are out, ready for use.
+  const PoolBases& meeting_room();
   void check(const ConstBuffer& in) const;
   void check(const Buffer& out) const;
   /// And takes a factor in host memory along.
@@ -167,11 +175,13 @@ class Communicator::Impl {
 
   static std::uint32_t mark_of(const Planner& planner, std::uint64_t round);
 
-  PoolBases common_;  ///< the pools that all ranks reach
-  bool lacks_room_;   ///< these are in device memory, for all links are direct
+  PoolBases room_;   ///< the pools in memory that all ranks reach
+  bool lacks_room_;  ///< there are none yet, or not for this rank: all links were direct
   const Planner* planner_;
   std::uint32_t plans_mark_;
   std::uint64_t calls_ = 0;  ///< that all ranks make, enqueued by this one
+  MessageCounts messages_{};  ///< enqueued
+  RankMasks turned_{};       ///< messages that go another way than at first: to whom, from whom, a bit each
   std::optional<Error> death_;
 };
 

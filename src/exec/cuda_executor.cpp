@@ -98,16 +98,17 @@ class CudaExecutor final : public Executor {
     });
   }
 
-  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream stream) override {
-    const std::uint32_t moved = turn_to(out_of_reach, common);
+  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) override { turn_calls_to(out_of_reach, common); }
+
+  void reroute_mail(int peer, bool sends, const std::array<std::byte*, max_ranks>& common, Stream stream) override {
+    if (!turn_mail_to(peer, sends, common)) return;
     const DeviceScope scope(context_.device);
     // A graph would do it again with every replay. Without it the first send of each lane waits until its receive has begun.
-    if (moved == 0 || !is_usable(stream) || capture_of(stream) != 0) return;
+    if (!is_usable(stream) || capture_of(stream) != 0) return;
+    const NewWay way = new_way_to(context_, peer);
+    auto* upper = reinterpret_cast<std::uint32_t*>(way.credits) + 1;  // of each mark: the number of the tile
     in_order(stream, [&] {
-      each_new_way(context_, moved, [&](std::uint32_t* sent, Mark* credits) {
-        auto* upper = reinterpret_cast<std::uint32_t*>(credits) + 1;  // of each mark: the number of the tile
-        cuda_check(cudaMemcpy2DAsync(upper, sizeof(Mark), sent, sizeof *sent, sizeof *sent, kernels::max_mail_lanes, cudaMemcpyDefault, stream));
-      });
+      cuda_check(cudaMemcpy2DAsync(upper, sizeof(Mark), way.sent, sizeof *way.sent, sizeof *way.sent, kernels::max_mail_lanes, cudaMemcpyDefault, stream));
     });
   }
 

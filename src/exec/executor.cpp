@@ -82,14 +82,19 @@ bool Executor::abandon_if_lost() {
   return true;
 }
 
-std::uint32_t Executor::turn_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) {
-  const auto own = static_cast<std::size_t>(context_.rank);
-  const std::uint32_t moved = common[own] == context_.pools[own] ? 0 : out_of_reach & ~context_.out_of_reach;
+void Executor::turn_calls_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) {
   const std::lock_guard lock(ears_mutex_);
   if (common != context_.common) former_common_ = context_.common;
   context_.common = common;
   context_.out_of_reach = out_of_reach;
-  return moved;
+}
+
+bool Executor::turn_mail_to(int peer, bool sends, const std::array<std::byte*, max_ranks>& common) {
+  const auto own = static_cast<std::size_t>(context_.rank);
+  MailWays& ways = context_.mail_ways;
+  ways.common = common;
+  (sends ? ways.sends : ways.receives) |= 1u << peer;
+  return sends && common[own] != context_.pools[own];
 }
 
 std::vector<Mark*> Executor::ears() const {

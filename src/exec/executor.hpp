@@ -65,6 +65,7 @@ struct RankContext {
   std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those out of its reach
   std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach
   std::uint32_t out_of_reach = 0;              ///< ranks that meet this one in common memory alone, a bit each
+  MailWays mail_ways{};                        ///< the executor fills it in
   /// A rank whose process has gone without a word, if any; called now and then while waiting, as is the next.
   std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };
   /// The ranks that have left in good order, a bit each: calls that they made can still be finished.
@@ -85,10 +86,11 @@ class Executor {
   virtual void synchronize(Stream stream) = 0;
   /// Waits for every call that was enqueued, in captures apart, watching for lost peers.
   virtual void finish() = 0;
-  /// From the next call on, `stream`'s: who is out of reach of this rank, and where all ranks meet. What was enqueued before stays as it is.
-  /// The new memory is as pools are before the first call. What is sent to a rank that is out of reach since may be received in this
-  /// order only: all that was sent before this call, before it.
-  virtual void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream stream) = 0;
+  /// From the next call on, but for messages: who is out of reach of this rank, and where all ranks meet. What was enqueued before stays as
+  /// it is. New memory is as pools are before the first call. On every rank at the same call.
+  virtual void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) = 0;
+  /// From the next message to `peer` or from it on, which is `stream`'s: it goes through these pools. At both ends at the same message.
+  virtual void reroute_mail(int peer, bool sends, const std::array<std::byte*, max_ranks>& common, Stream stream) = 0;
   /// Makes running calls leave soon; tells the peers if `tell`.
   virtual void abort(bool tell) = 0;
 
@@ -96,13 +98,16 @@ class Executor {
   std::optional<Error> fault(bool look);
 
  protected:
-  Executor(RankContext context) : context_(std::move(context)) {}
+  Executor(RankContext context) : context_(std::move(context)) {
+    context_.mail_ways = {.sends = context_.out_of_reach, .receives = context_.out_of_reach, .common = context_.common};
+  }
   /// True, and the running calls told to leave, if a peer has gone.
   bool abandon_if_lost();
   virtual kernels::FaultRecord& record() = 0;
 
-  /// Changes the context. The ranks, a bit each, to which this one sends in other memory since.
-  std::uint32_t turn_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common);
+  /// Change the context. The latter says whether this rank sends to the peer in other memory since.
+  void turn_calls_to(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common);
+  bool turn_mail_to(int peer, bool sends, const std::array<std::byte*, max_ranks>& common);
   /// The words in which the peers hear of a failure, wherever they listen: in the memory of now, and in that of calls before it.
   std::vector<Mark*> ears() const;
 

@@ -48,14 +48,18 @@ class HostExecutor final : public Executor {
     });
   }
 
-  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common, Stream) override {
-    const std::uint32_t moved = turn_to(out_of_reach, common);
-    start([this, moved, out_of_reach, common] {
+  void reroute(std::uint32_t out_of_reach, const std::array<std::byte*, max_ranks>& common) override {
+    turn_calls_to(out_of_reach, common);
+    start([this, out_of_reach, common] {
       walked_.out_of_reach = out_of_reach;
       walked_.common = common;
-      each_new_way(walked_, moved, [](std::uint32_t* sent, Mark* credits) {
-        for (int lane = 0; lane < kernels::max_mail_lanes; ++lane) signal_relaxed(&credits[lane], mark(observe_relaxed(&sent[lane]), 0));
-      });
+    });
+  }
+
+  void reroute_mail(int peer, bool sends, const std::array<std::byte*, max_ranks>& common, Stream) override {
+    if (!turn_mail_to(peer, sends, common)) return;
+    start([way = new_way_to(context_, peer)] {
+      for (int lane = 0; lane < kernels::max_mail_lanes; ++lane) signal_relaxed(&way.credits[lane], mark(observe_relaxed(&way.sent[lane]), 0));
     });
   }
 

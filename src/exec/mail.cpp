@@ -97,12 +97,12 @@ class Mailing {
   }
 
  private:
-  std::byte* pool(int rank, bool common) const { return (common ? context_.common : context_.pools)[static_cast<std::size_t>(rank)]; }
+  std::byte* pool(int rank, bool common) const { return (common ? context_.mail_ways.common : context_.pools)[static_cast<std::size_t>(rank)]; }
   kernels::MailBoard& board(int rank, bool common) const { return *reinterpret_cast<kernels::MailBoard*>(pool(rank, common) + kernels::Layout::mail_board); }
 
   kernels::MailQueue queue_with(int peer, bool sends) const {
     const int own = context_.rank, sender = sends ? own : peer, receiver = sends ? peer : own;
-    const bool common = (context_.out_of_reach >> peer & 1u) != 0, device = context_.pools_in_device_memory && !common;
+    const bool common = context_.mail_ways.through_common(peer, sends), device = context_.pools_in_device_memory && !common;
     const auto from = static_cast<std::size_t>((sender - receiver + context_.ranks) % context_.ranks - 1);
     kernels::MailBoard& counts = board(own, false);
     return {.slots = reinterpret_cast<Pack*>(pool(receiver, common) + context_.layout.mail()) + from * slots_.lanes * slots_.stages * args_.slot_stride(),
@@ -140,12 +140,11 @@ kernels::MailArgs mail_args(const RankContext& context, const Mail& mail, kernel
   return mailing.finish();
 }
 
-void each_new_way(const RankContext& context, std::uint32_t moved, const std::function<void(std::uint32_t* sent, Mark* credits)>& body) {
-  const auto board_in = [&](const std::array<std::byte*, max_ranks>& pools) -> kernels::MailBoard& {
-    return *reinterpret_cast<kernels::MailBoard*>(pools[static_cast<std::size_t>(context.rank)] + kernels::Layout::mail_board);
+NewWay new_way_to(const RankContext& context, int peer) {
+  const auto board_in = [&](const std::array<std::byte*, max_ranks>& pools) {
+    return reinterpret_cast<kernels::MailBoard*>(pools[static_cast<std::size_t>(context.rank)] + kernels::Layout::mail_board);
   };
-  for (int peer = 0; peer < context.ranks; ++peer)
-    if ((moved >> peer & 1u) != 0) body(board_in(context.pools).sent[peer], board_in(context.common).credits[peer]);
+  return {board_in(context.pools)->sent[peer], board_in(context.mail_ways.common)->credits[peer]};
 }
 
 }  // namespace collectives

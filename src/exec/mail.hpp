@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
+#include <collectives/communicator.hpp>
 #include <cstddef>
-#include <functional>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/mail.hpp"
@@ -9,6 +11,15 @@
 namespace collectives {
 
 struct RankContext;
+
+/// The ranks to which and from which messages go through common memory, a bit each, and that memory. At first as calls do; links that are
+/// taken out change either at a point of its own.
+struct MailWays {
+  std::uint32_t sends = 0, receives = 0;
+  std::array<std::byte*, max_ranks> common{};
+
+  bool through_common(int peer, bool sent) const { return ((sent ? sends : receives) >> peer & 1u) != 0; }
+};
 
 /// What a rank sends to a peer or receives from it: one of the two addresses is null. At least a byte.
 struct Message {
@@ -34,8 +45,12 @@ struct Mail {
 /// Throws Error(invalid_argument) for more messages than a call takes.
 kernels::MailArgs mail_args(const RankContext& context, const Mail& mail, kernels::FaultRecord* fault);
 
-/// For each of the ranks `moved` (a bit each), to which this one sends in other memory from now on: how many tiles it has sent it by
-/// lane, and the credits that it needs there. The slots in that memory are all empty, so that these are the same numbers.
-void each_new_way(const RankContext& context, std::uint32_t moved, const std::function<void(std::uint32_t* sent, Mark* credits)>& body);
+/// Where this rank counts the tiles that it has sent to a peer, by lane, and the credits that it needs to send more in other memory. The slots
+/// there are all empty, so that these begin as the same numbers.
+struct NewWay {
+  std::uint32_t* sent;
+  Mark* credits;
+};
+NewWay new_way_to(const RankContext& context, int peer);
 
 }  // namespace collectives
