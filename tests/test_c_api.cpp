@@ -386,6 +386,25 @@ TEST_CASE("communicators are split, grouped and renewed through the C interface"
   for (coll_comm* comm : {parts[0], parts[2], groups[1], groups[2]}) CHECK(coll_comm_destroy(comm) == coll_success);
 }
 
+TEST_CASE("a link is taken out through the C interface", "[c_api]") {
+  Ranks ranks(3);
+  std::vector<int> values = {1, 2, 4};
+  std::uint64_t since = 1;
+  for (int call = 0; call < 2; ++call) {
+    for (std::size_t r = 0; r < 3; ++r) CHECK(coll_all_reduce(&values[r], &values[r], 1, coll_int32, coll_max, ranks.comms[r], nullptr) == coll_success);
+    for (coll_comm* comm : ranks.comms) CHECK(coll_synchronize(comm, nullptr) == coll_success);
+    for (coll_comm* comm : ranks.comms) CHECK((coll_comm_replanned_at(comm, &since) == coll_success && since == (call == 0 ? 0u : 2u)));
+    if (call == 0) CHECK(coll_comm_demote(ranks.comms[1], 2, 0) == coll_success);
+  }
+  CHECK(values == std::vector<int>(3, 4));
+  CHECK(coll_comm_demote_refused(ranks.comms[0]) == coll_success);
+  CHECK(coll_comm_demote(ranks.comms[0], 0, 3) == coll_invalid_argument);
+  CHECK(std::string(coll_last_error()).find("rank 3 has no link to take out") != std::string::npos);
+  CHECK(coll_comm_demote(nullptr, 0, 1) == coll_invalid_argument);
+  CHECK(coll_comm_demote_refused(nullptr) == coll_invalid_argument);
+  CHECK(coll_comm_replanned_at(ranks.comms[0], nullptr) == coll_invalid_argument);
+}
+
 TEST_CASE("a refused call leaves the communicator usable and writes nothing", "[c_api]") {
   Ranks ranks(2);
   std::int32_t in[2] = {3, 4}, out[2] = {-1, -1};

@@ -42,6 +42,25 @@ TEST_CASE("another process sees the memory, and its death takes nothing away", "
   CHECK(memory.base()[8191] == std::byte(42));
 }
 
+TEST_CASE("reserved memory takes none until a part of it is backed", "[memory][shared_memory]") {
+  const std::size_t bytes = std::size_t{1} << 30, part = 8192;
+  const auto memory = SharedMemory::reserve(bytes);
+  const auto taken = [&] {
+    struct stat status {};
+    REQUIRE(::fstat(memory.descriptor().get(), &status) == 0);
+    return static_cast<std::size_t>(status.st_blocks) * 512;
+  };
+  CHECK(taken() == 0);
+  const auto mapping = SharedMemory::map(memory.descriptor(), bytes);
+  mapping.back(bytes - part, part);
+  CHECK((taken() >= part && taken() < bytes / 2));
+  mapping.base()[bytes - 1] = std::byte(7);
+  CHECK(memory.base()[bytes - 1] == std::byte(7));
+  CHECK_THROWS_WITH(memory.back(0, available_host_memory() * 4), ContainsSubstring("this machine has"));
+  CHECK(::ftruncate(memory.descriptor().get(), 0) == -1);
+  CHECK_THROWS_AS(SharedMemory::reserve(0), Error);
+}
+
 TEST_CASE("the size of shared memory is fixed and checked", "[memory][shared_memory]") {
   const auto memory = SharedMemory::create(4096);
   CHECK(::ftruncate(memory.descriptor().get(), 0) == -1);

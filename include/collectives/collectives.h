@@ -233,9 +233,9 @@ COLL_API coll_error coll_comm_subgroup(coll_comm* comm, const int* members, int 
  * before must not be replayed. On failure it is what it was. */
 COLL_API coll_error coll_comm_renew(coll_comm* comm, const coll_options* options);
 
-/** Takes the link between two ranks out, both ways, for all ranks, from the next collective call on that no rank has begun. Any rank may
- * ask, alone; it waits for no other. Graphs that were captured before keep the plans they were captured with; what the two send each
- * other before that call must have been received before it. coll_invalid_argument and coll_unsupported mean that nothing has changed. */
+/** Takes the link between two ranks out, both ways, for all ranks, from the next collective call on that no rank has begun; messages between
+ * the two, from the first on that neither has asked for. Any rank may ask, alone; it waits for no other. A thread that drives several
+ * ranks asks when it has made the same calls on all. Graphs that were captured before keep the link. On failure nothing has changed. */
 COLL_API coll_error coll_comm_demote(coll_comm* comm, int from, int to);
 
 /** The same of all pairs that COLLECTIVES_P2P, as this process has it now, or a verification since says not to use. */

@@ -87,18 +87,19 @@ class COLLECTIVES_EXPORT Communicator {
   void renew(const Options& options = {});
 
   /// Takes the link between two ranks out, both ways, for all ranks: from the next collective call on that no rank has begun, they plan
-  /// without it and these two meet in host memory. Any rank may ask, alone: it waits for no other, and nobody has to do anything. The first
-  /// time, between GPUs that all reached each other, it fills a pool a rank in host memory; at that call every rank then pins them and
-  /// plans, which takes it tens of milliseconds. What was enqueued before ends as it began. Graphs that were captured before still give right
-  /// results, by the plans they were captured with: capture them anew to be without the link. What these two send each other before that
-  /// call, both must have asked for before it: a message that is received after it fails at its deadline. A pair whose link is out already
-  /// is left alone. A link comes back by `renew` alone.
-  /// Throws Error(invalid_argument) for ranks that are not two of this communicator's, Error(unsupported) in mode p2p or where copy engines are
-  /// forced, Error(out_of_memory) where there is no room in host memory, and then nothing has changed.
+  /// without it, and these two meet in host memory; so do their messages, from the first on that neither has asked for. Any rank may ask,
+  /// alone: it waits for no other, and nobody has to do anything. At that call every rank plans anew on the host. Between GPUs that all
+  /// reached each other, the first request also fills and pins a pool a rank in host memory: a thread that drives several ranks asks when
+  /// it has made the same calls on all of them. What was enqueued before ends as it began. Graphs that were captured before still give right
+  /// results, over the link: capture them anew to be without it. Ranks must capture the same calls. A pair whose link is out already is
+  /// left alone; a link comes back by `renew` alone.
+  /// Throws Error(invalid_argument) for ranks that are not two of this communicator's, Error(unsupported) in mode p2p or where copy engines
+  /// are forced, Error(out_of_memory) where there is no room in host memory, Error(invalid_usage) if a rank has made no call for 16 requests:
+  /// then nothing has changed.
   void demote(int from, int to);
 
-  /// The same of all pairs that COLLECTIVES_P2P, as this process has it now, or a verification since the communicator was made says not to use.
-  /// Throws Error(invalid_argument) for a value that is not allowed.
+  /// The same of all pairs that COLLECTIVES_P2P, as this process has it now, or a verification since says not to use. Throws the same, and
+  /// Error(invalid_argument) for a value that is not allowed.
   void demote_refused();
 
   /// The first call that went by the plans in force, of those calls that all ranks make, from 1; 0 while they are those of the beginning.

@@ -149,6 +149,11 @@ void Communicator::Impl::send_off(const Mail& mail, Stream stream) {
   MessageCounts upto = messages_;
   for (const Message& message : mail.messages) ++upto.at(message.peer, message.in != nullptr);
   take_part([&] { demotions.begin_messages(upto); });
+  if (demotions.is_quiet()) {
+    executor->enqueue(mail, stream);
+    messages_ = upto;
+    return;
+  }
   // Where a link goes amid the messages of a call, the later ones have a call of their own.
   Mail parts[2] = {{.messages = {}, .own = mail.own}, {}};
   MessageCounts number = messages_;

@@ -69,8 +69,10 @@ class Demotions {
   std::optional<DemotionBoard::Round> foresee(std::uint64_t call) const;
   /// This rank begins its messages with every peer up to these numbers, which count from 1.
   void begin_messages(const MessageCounts& upto);
-  /// The first message in this direction that goes without the link, as far as it is known: it is, of messages that are begun.
+  /// The first message in this direction that goes without the link, if that is one of those that are begun.
   std::uint64_t turn_of(int peer, bool sends) { return turns_.at(peer, sends); }
+  /// Does every message that is begun go as the first did?
+  bool is_quiet() const { return heard_ == 0; }
   /// The links that are out by what this rank goes by.
   const RankMasks& apart() const { return apart_; }
 

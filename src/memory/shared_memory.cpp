@@ -19,6 +19,10 @@ namespace {
 
 constexpr int size_seals = F_SEAL_SHRINK | F_SEAL_GROW;
 
+FileDescriptor nameless_file() { return FileDescriptor(system_check(::memfd_create("collectives", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create")); }
+
+void seal(const FileDescriptor& file) { system_check(::fcntl(file.get(), F_ADD_SEALS, size_seals), "sealing of shared memory"); }
+
 /// In steps, because a signal undoes the step it interrupts: a profiler's timer would keep one large step from ever ending.
 void back_with_memory(const FileDescriptor& file, std::size_t offset, std::size_t bytes) {
   // The kernel promises shared memory without counting and then kills whoever asked for too much.
@@ -58,17 +62,17 @@ SharedMemory::SharedMemory(FileDescriptor descriptor, std::size_t bytes, void* a
 
 SharedMemory SharedMemory::create(std::size_t bytes, void* at) {
   require(bytes > 0, "shared memory of 0 bytes");
-  FileDescriptor file(system_check(::memfd_create("collectives", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
+  FileDescriptor file = nameless_file();
   back_with_memory(file, 0, bytes);
-  system_check(::fcntl(file.get(), F_ADD_SEALS, size_seals), "sealing of shared memory");
+  seal(file);
   return SharedMemory(std::move(file), bytes, at);
 }
 
 SharedMemory SharedMemory::reserve(std::size_t bytes) {
   require(bytes > 0, "shared memory of 0 bytes");
-  FileDescriptor file(system_check(::memfd_create("collectives", MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create"));
+  FileDescriptor file = nameless_file();
   system_check(::ftruncate(file.get(), static_cast<off_t>(bytes)), "sizing of shared memory");
-  system_check(::fcntl(file.get(), F_ADD_SEALS, size_seals), "sealing of shared memory");
+  seal(file);
   return SharedMemory(std::move(file), bytes, nullptr);
 }
 

@@ -17,7 +17,7 @@ class SharedMemory {
 
   /// The same with nothing backed: address space alone, until `back`.
   static SharedMemory reserve(std::size_t bytes);
-  /// Backs a part with memory. Throws Error(out_of_memory).
+  /// Backs a part with memory; any holder may. Throws Error(out_of_memory).
   void back(std::size_t offset, std::size_t bytes) const;
 
   /// Maps what another process created. Throws Error(unsupported) unless the file is sealed and has exactly `bytes` bytes.
