@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "base/require.hpp"
+#include "comm/check.hpp"
 #include "topology/verify_serve.hpp"
 
 namespace collectives {
@@ -19,9 +20,15 @@ class FakeProber final : public LinkProber {
 
   std::vector<Report> run(const ProbeStep& step) override {
     std::vector<Report> reports;
-    for (const DevicePair pair : step.pairs) reports.push_back(one(step, pair));
+    for (const DevicePair pair : step.pairs) {
+      reports.push_back(one(step, pair));
+      link_failed = link_failed || reports.back().verdict != Verdict::ok;
+    }
     return reports;
   }
+
+  /// In this process.
+  inline static bool link_failed = false;
 
  private:
   bool has(const char* what, Method method, DevicePair pair) const {
@@ -62,10 +69,33 @@ std::vector<std::string> fake_prober(const std::vector<std::string>& faults) {
 }
 
 int serve_fake_probe(const std::vector<std::string>& faults) {
-  return serve_steps(0, 1, [&](const std::optional<Injection>&) -> std::unique_ptr<LinkProber> {
-    require(std::find(faults.begin(), faults.end(), "stillborn") == faults.end(), "no GPU today", ErrorCode::unsupported);
+  const auto has = [&](const std::string& fault) { return std::find(faults.begin(), faults.end(), fault) != faults.end(); };
+  const auto make = [&](const std::optional<Injection>&) -> std::unique_ptr<LinkProber> {
+    if (has("comatose"))
+      for (;;) ::pause();
+    require(!has("stillborn"), "no GPU today", ErrorCode::unsupported);
     return std::make_unique<FakeProber>(faults);
-  });
+  };
+  const auto check = [&](const AllReduceStep& step, const std::function<void(const AllReduceCheck&)>& tell) {
+    require(!FakeProber::link_failed, "all-reduces in a child in which a link failed");
+    const std::string arm = step.through_host ? ":host:" : ":all_reduce:";
+    Options options;
+    options.backend = Backend::host;
+    if (step.through_host) options.mode = PeerMode::host;
+    for (const std::size_t bytes : step.bytes) {
+      const std::string stage = arm + std::to_string(bytes);
+      if (has("hang" + stage))
+        for (;;) ::pause();
+      if (has("die" + stage)) ::raise(SIGKILL);
+      require(!has("throw" + stage), "no memory", ErrorCode::out_of_memory);
+      check_all_reduce(step.devices, options, {std::min<std::size_t>(bytes, 65536)}, [&](AllReduceCheck check) {
+        check.bytes = bytes;
+        tell(check);
+      });
+    }
+    if (has("complain")) std::fprintf(stderr, "the prober complains\n");
+  };
+  return serve_steps(0, 1, {.make_prober = make, .check_all_reduce = check});
 }
 
 }  // namespace collectives

@@ -22,6 +22,26 @@ inline std::string machine_text(const std::string& name) {
 
 inline collectives::Machine test_machine(const std::string& name) { return collectives::read_machine_file(machine_path(name)); }
 
+/// GPUs that claim every peer, by NVLink through a switch or by the path named.
+inline collectives::Machine machine_of(int gpus, const std::string& path = "NV18") {
+  collectives::Machine machine;
+  machine.driver = "580.1";
+  for (int device = 0; device < gpus; ++device) {
+    collectives::Node node;
+    node.device = device;
+    node.uuid = "GPU-" + std::to_string(100 + device);
+    node.compute_capability = 90;
+    machine.nodes.push_back(node);
+  }
+  for (int from = 0; from < gpus; ++from)
+    for (int to = 0; to < gpus; ++to) {
+      collectives::Peer peer;
+      peer.from = from, peer.to = to, peer.access = true, peer.path = path;
+      if (from != to) machine.peers.push_back(peer);
+    }
+  return machine;
+}
+
 /// Where machines as their owners published them lie: outside this project, and not everywhere.
 inline std::filesystem::path corpus_folder() {
   const char* named = std::getenv("COLLECTIVES_MACHINE_CORPUS");

@@ -22,26 +22,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// GPUs that claim every peer, by NVLink through a switch or by the path named.
-Machine machine_of(int gpus, const std::string& path = "NV18") {
-  Machine machine;
-  machine.driver = "580.1";
-  for (int device = 0; device < gpus; ++device) {
-    Node node;
-    node.device = device;
-    node.uuid = "GPU-" + std::to_string(100 + device);
-    node.compute_capability = 90;
-    machine.nodes.push_back(node);
-  }
-  for (int from = 0; from < gpus; ++from)
-    for (int to = 0; to < gpus; ++to) {
-      Peer peer;
-      peer.from = from, peer.to = to, peer.access = true, peer.path = path;
-      if (from != to) machine.peers.push_back(peer);
-    }
-  return machine;
-}
-
 VerifyOptions options_with(const std::vector<std::string>& faults) {
   VerifyOptions options;
   options.prober = fake_prober(faults);
@@ -105,13 +85,22 @@ TEST_CASE("steps, reports and faults survive their lines, and nothing else is ta
   const Report report{7, {0, 3}, Verdict::wrong_data, 143552, 12.5, "packs were wrong, the first at byte 5"};
   CHECK(report_from_line(to_line(report)) == report);
   CHECK(report_from_line(to_line(Report{1, {1, 0}, Verdict::ok, -1, 0, ""})) == Report{1, {1, 0}, Verdict::ok, -1, 0, ""});
+  const AllReduceStep all_reduce{{0, 3, 1}, true, 5000, {4, 1u << 30}};
+  CHECK(all_reduce_step_from_line(to_line(all_reduce)) == all_reduce);
+  AllReduceCheck check{.bytes = 65536, .right = false, .wrong_elements = 17, .us = 12.25, .plan = "two_shot", .error = "", .timed_out = false};
+  CHECK(check_from_line(to_line(check)) == check);
+  check.plan = "", check.error = "rank 1 did not come", check.timed_out = true;
+  CHECK(check_from_line(to_line(check)) == check);
   const Injection injection{Injection::Kind::corrupt, {2, 0}};
   CHECK(injection_from_line(to_line(injection)).pair == injection.pair);
   CHECK(injection_from_line(to_line(injection)).kind == injection.kind);
-  const std::string line = GENERATE(as<std::string>{}, "", "step", "step 1 9 0 1 0 1", "step 1 0 7 1 0 1", "step 1 0 0 2 0 1", "report 1 0 -1 0 0 0", "report 1 0 1 5 0 0");
+  const std::string line = GENERATE(as<std::string>{}, "", "step", "step 1 9 0 1 0 1", "step 1 0 7 1 0 1", "step 1 0 0 2 0 1", "report 1 0 -1 0 0 0", "report 1 0 1 5 0 0", "all_reduce 2 5 0 0", "all_reduce 0 5 1 0 2 4",
+                                    "checked 4 1 0", "checked 4 1 x 0 0 - ");
   CAPTURE(line);
   CHECK_THROWS_WITH(step_from_line(line), ContainsSubstring("link prober"));
   CHECK_THROWS_WITH(report_from_line(line), ContainsSubstring("link prober"));
+  CHECK_THROWS_WITH(all_reduce_step_from_line(line), ContainsSubstring("link prober"));
+  CHECK_THROWS_WITH(check_from_line(line), ContainsSubstring("link prober"));
 }
 
 TEST_CASE("a fault to inject is parsed or refused", "[topology][links]") {

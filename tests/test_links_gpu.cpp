@@ -1,10 +1,13 @@
 // Links of real GPUs. With one GPU a pair is that GPU with itself: memory, kernels and verdicts are the same, only the way is short.
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <sys/wait.h>
 
 #include <chrono>
 #include <collectives/verify.hpp>
 
 #include "base/cuda.hpp"
+#include "contexts.hpp"
 #include "fake_prober.hpp"
 #include "test.hpp"
 #include "topology/verify_child.hpp"
@@ -47,6 +50,28 @@ struct Areas {
 };
 
 }  // namespace
+
+int collectives::contexts_of_looking() {
+  (void)detect_machine();
+  (void)look_around();
+  void* driver = ::dlopen("libcuda.so.1", RTLD_NOW);
+  if (!driver) return -1;
+  const auto state = reinterpret_cast<CUresult (*)(CUdevice, unsigned*, int*)>(::dlsym(driver, "cuDevicePrimaryCtxGetState"));
+  int contexts = 0;
+  for (int device = 0; device < cuda_device_count(); ++device) {
+    unsigned flags = 0;
+    int active = 0;
+    if (!state || state(device, &flags, &active) != CUDA_SUCCESS) return -1;
+    contexts += active;
+  }
+  return contexts;
+}
+
+TEST_CASE("looking at the machine makes no context, which would take CUDA seconds", "[topology][gpu]") {
+  const int status = std::system((real_prober()[0] + " look").c_str());
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
 
 TEST_CASE("every method is right on a real link, and its rate and latency are measured", "[topology][links][gpu]") {
   const auto prober = make_link_prober({});

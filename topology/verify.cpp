@@ -3,7 +3,9 @@
 #include <collectives/verify.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
+#include <utility>
 
 #include "topology/graph.hpp"
 #include "topology/verify_child.hpp"
@@ -26,17 +28,37 @@ std::vector<DevicePair> claimed_pairs(const Machine& machine) {
   return pairs;
 }
 
+/// Times what follows the end of the stage before.
+class Stages {
+ public:
+  explicit Stages(std::vector<StageTime>& times) : times_(times) {}
+  void end(const char* stage) {
+    const auto now = Clock::now();
+    times_.push_back({stage, std::chrono::duration<double, std::milli>(now - begun_).count()});
+    begun_ = now;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::vector<StageTime>& times_;
+  Clock::time_point begun_ = Clock::now();
+};
+
 class LinkTrials {
  public:
-  LinkTrials(const Machine& machine, ProbeChild& child) : machine_(machine), child_(child) {}
+  LinkTrials(const Machine& machine, ProbeChild& child, Stages& stages) : machine_(machine), child_(child), stages_(stages) {}
 
   Verification all(bool flows) {
     const auto pairs = claimed_pairs(machine_);
     // The library's own way first: where it hangs, the others are not worth a killed process each.
     for (const Method method : {Method::flag, Method::store, Method::load, Method::copy_engine}) check(method, pairs);
+    stages_.end("checks of links");
     for (const Method method : {Method::store, Method::load, Method::copy_engine}) measure_rates(method);
+    stages_.end("rates");
     measure_latencies();
+    stages_.end("latencies");
     if (flows) measure_flows();
+    stages_.end("pairs of flows");
     return std::move(result_);
   }
 
@@ -119,6 +141,7 @@ class LinkTrials {
 
   const Machine& machine_;
   ProbeChild& child_;
+  Stages& stages_;
   Verification result_;
   std::set<DevicePair> hung_;
   int next_step_ = 0;
@@ -137,10 +160,23 @@ LinkVerifier::~LinkVerifier() = default;
 
 Verification LinkVerifier::verify(const Machine& machine) {
   validate(machine);
-  Verification found = LinkTrials(machine, *child_).all(options_.flows);
-  child_->dismiss();
+  Stages stages(times_);
+  if (!claimed_pairs(machine).empty() && child_->start()) stages.end("wait for CUDA");
+  Verification found = LinkTrials(machine, *child_, stages).all(options_.flows);
+  in_doubt_ = std::any_of(found.links.begin(), found.links.end(), [](const LinkVerdict& link) { return link.verdict != Verdict::ok; });
   return found;
 }
+
+std::vector<AllReduceCheck> LinkVerifier::check_all_reduce(const std::vector<int>& devices, bool through_host, const std::vector<std::size_t>& bytes) {
+  Stages stages(times_);
+  if (std::exchange(in_doubt_, false)) child_->stop();
+  const auto patience = static_cast<std::uint32_t>(options_.all_reduce_timeout.count() / 3);
+  auto checks = child_->run(AllReduceStep{devices, through_host, patience, bytes});
+  stages.end(through_host ? "all-reduces through host memory" : "all-reduces");
+  return checks;
+}
+
+void LinkVerifier::abandon() { child_->abandon(); }
 
 Verification verify_machine(const Machine& machine, const VerifyOptions& options) { return LinkVerifier(options).verify(machine); }
 

@@ -68,7 +68,7 @@ struct Gpu {
   }
 
   int device;
-  DeviceScope scope;  ///< while the members below are made and destroyed
+  DeviceScope scope;  ///< while the members below are made
   std::unique_ptr<Pack, DeviceFree> buffer, staging;
   std::unique_ptr<Mark, DeviceFree> flags;  ///< [0]: after data; [32]: ping-pong; [64]: what copy engines send as a flag
   CudaStream sender, watcher;
@@ -106,12 +106,14 @@ class CudaProber final : public LinkProber {
  public:
   explicit CudaProber(const std::optional<Injection>& injection) : injection_(injection) {
     require(cuda_device_count() > 0, [] { return fmt::format("no GPU: {}", why_no_cuda()); }, ErrorCode::unsupported);
-    // A context takes a few tenths of a second: all of them at once. What fails here fails again where it is told.
+    // Contexts, memory and kernels take a GPU tenths of a second: all of them at once. What fails here fails again where it is told.
     std::vector<std::jthread> starting;
     for (int device = 0; device < cuda_device_count(); ++device)
-      starting.emplace_back([device] {
-        if (cudaSetDevice(device) == cudaSuccess) (void)cudaFree(nullptr);
-        (void)cudaGetLastError();
+      starting.emplace_back([&made = gpus_[device], device] {
+        try {
+          made = std::make_unique<Gpu>(device);
+        } catch (const Error&) {
+        }
       });
   }
 

@@ -33,9 +33,15 @@ bool is_at(const ProbeStep& step, const Injection& injection) {
   for (;;) ::pause();
 }
 
+/// The parent goes first: the driver may serve one process after the other, and this one has more to end.
+[[noreturn]] void leave() {
+  ::usleep(200'000);
+  ::_exit(0);
+}
+
 }  // namespace
 
-int serve_steps(int in, int out, const std::function<std::unique_ptr<LinkProber>(const std::optional<Injection>&)>& make) {
+int serve_steps(int in, int out, const ProbeHands& hands) {
   ::alarm(longest_step_s);
   std::string line = hear(in);
   std::optional<Injection> injection;
@@ -44,29 +50,35 @@ int serve_steps(int in, int out, const std::function<std::unique_ptr<LinkProber>
   try {
     if (line.starts_with("inject")) injection = injection_from_line(line), line = hear(in);
     if (line != "begin") return 1;
-    prober = make(injection);
+    prober = hands.make_prober(injection);
   } catch (const std::exception& error) {
-    say(out, std::string("failed ") + error.what());
+    say(out, "failed " + in_one_line(error.what()));
     return 1;
   }
   if (!say(out, "ready")) return 1;
   for (line = hear(in); !line.empty(); line = hear(in)) {
     ::alarm(longest_step_s);
-    ProbeStep step;
+    if (line == "leave") leave();
     try {
-      step = step_from_line(line);
-      if (injection && injection->kind == Injection::Kind::hang && is_at(step, *injection)) never_return();
-      for (const Report& report : prober->run(step)) say(out, to_line(report));
+      if (line.starts_with("all_reduce")) {
+        prober.reset();  // its memory is the ranks' now
+        hands.check_all_reduce(all_reduce_step_from_line(line), [&](const AllReduceCheck& check) {
+          ::alarm(longest_step_s);
+          say(out, to_line(check));
+        });
+      } else {
+        const ProbeStep step = step_from_line(line);
+        if (injection && injection->kind == Injection::Kind::hang && is_at(step, *injection)) never_return();
+        if (!prober) prober = hands.make_prober(injection);
+        for (const Report& report : prober->run(step)) say(out, to_line(report));
+      }
     } catch (const std::exception& error) {
-      for (const DevicePair pair : step.pairs) say(out, to_line({step.id, pair, Verdict::inconclusive, -1, 0, error.what()}));
-      say(out, "bye");
+      say(out, "bye " + in_one_line(error.what()));
       return 1;
     }
     if (!say(out, "end")) return 1;
   }
   return 0;
 }
-
-int serve_probe(int in, int out) { return serve_steps(in, out, make_link_prober); }
 
 }  // namespace collectives

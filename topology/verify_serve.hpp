@@ -18,8 +18,16 @@ class LinkProber {
 /// On this process's GPUs, with a fault if one is given. Throws Error(unsupported) where there is no GPU.
 std::unique_ptr<LinkProber> make_link_prober(const std::optional<Injection>& injection);
 
-/// The child's loop: says `ready` once `make` has returned, or `failed` and why; then answers each step with reports and `end`,
-/// or with `bye` if it goes. Ends with its input. A step that takes a minute ends the process.
-int serve_steps(int in, int out, const std::function<std::unique_ptr<LinkProber>(const std::optional<Injection>&)>& make);
+/// What a child does when it is asked.
+struct ProbeHands {
+  std::function<std::unique_ptr<LinkProber>(const std::optional<Injection>&)> make_prober;
+  /// Tells of each size's check as soon as it is known.
+  std::function<void(const AllReduceStep&, const std::function<void(const AllReduceCheck&)>& tell)> check_all_reduce;
+};
+
+/// The child's loop: says `ready` once there is a prober, or `failed` and why; then answers each step with reports or checks and
+/// `end`, or with `bye` and why if it goes. Ends with its input, or some time after `leave`, when its parent has gone. A step that
+/// takes a minute ends the process.
+int serve_steps(int in, int out, const ProbeHands& hands);
 
 }  // namespace collectives

@@ -11,6 +11,8 @@ namespace collectives {
 namespace {
 
 constexpr int most_devices = 1024;
+constexpr int most_sizes = 64;
+constexpr const char* no_word = "-";
 
 /// Reads words of a line; what is missing or not a number is an error that shows the line.
 class LineWords {
@@ -51,6 +53,11 @@ class LineWords {
 
 }  // namespace
 
+std::string in_one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
 std::vector<std::vector<DevicePair>> rounds_of(const std::vector<DevicePair>& pairs) {
   std::vector<std::vector<DevicePair>> rounds;
   for (const DevicePair pair : pairs) {
@@ -86,10 +93,8 @@ ProbeStep step_from_line(const std::string& line) {
 }
 
 std::string to_line(const Report& report) {
-  std::string reason = report.reason;
-  std::replace(reason.begin(), reason.end(), '\n', ' ');
   return fmt::format("report {} {} {} {} {} {} {}", report.step, report.pair.from, report.pair.to, static_cast<int>(report.verdict),
-                     report.first_bad_offset, report.figure, reason);
+                     report.first_bad_offset, report.figure, in_one_line(report.reason));
 }
 
 Report report_from_line(const std::string& line) {
@@ -103,6 +108,44 @@ Report report_from_line(const std::string& line) {
   report.figure = words.next<double>();
   report.reason = words.rest();
   return report;
+}
+
+std::string to_line(const AllReduceStep& step) {
+  return fmt::format("all_reduce {:d} {} {} {} {} {}", step.through_host, step.timeout_ms, step.devices.size(), fmt::join(step.devices, " "), step.bytes.size(),
+                     fmt::join(step.bytes, " "));
+}
+
+AllReduceStep all_reduce_step_from_line(const std::string& line) {
+  Words words(line);
+  words.expect("all_reduce");
+  AllReduceStep step;
+  step.through_host = words.number(2) != 0;
+  step.timeout_ms = words.next<std::uint32_t>();
+  const int devices = words.number(most_devices);
+  for (int i = 0; i < devices; ++i) step.devices.push_back(words.number(most_devices));
+  const int sizes = words.number(most_sizes);
+  for (int i = 0; i < sizes; ++i) step.bytes.push_back(words.next<std::size_t>());
+  return step;
+}
+
+std::string to_line(const AllReduceCheck& check) {
+  return fmt::format("checked {} {:d} {} {} {:d} {} {}", check.bytes, check.right, check.wrong_elements, check.us, check.timed_out,
+                     check.plan.empty() ? no_word : check.plan, in_one_line(check.error));
+}
+
+AllReduceCheck check_from_line(const std::string& line) {
+  Words words(line);
+  words.expect("checked");
+  AllReduceCheck check;
+  check.bytes = words.next<std::size_t>();
+  check.right = words.number(2) != 0;
+  check.wrong_elements = words.next<std::size_t>();
+  check.us = words.next<double>();
+  check.timed_out = words.number(2) != 0;
+  check.plan = words.next<std::string>();
+  if (check.plan == no_word) check.plan.clear();
+  check.error = words.rest();
+  return check;
 }
 
 std::string to_line(const Injection& injection) {

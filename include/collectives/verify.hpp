@@ -86,10 +86,30 @@ struct VerifyOptions {
   std::optional<Injection> injection;
   std::chrono::milliseconds start_timeout{20'000};  ///< for CUDA to come up in the child
   std::chrono::milliseconds step_timeout{2'000};    ///< for one step, then the child is killed
+  /// For ranks to meet and for one of their all-reduces, then the child is killed. The ranks give up after a third of it.
+  std::chrono::milliseconds all_reduce_timeout{15'000};
   bool flows = true;                                ///< pairs of flows, too
 };
 
 class ProbeChild;
+
+/// A small all-reduce of integers whose sum is known, on communicators of its own.
+struct AllReduceCheck {
+  std::size_t bytes = 0;
+  bool right = false;
+  std::size_t wrong_elements = 0;
+  double us = 0;       ///< of the second call, on the host's clock
+  std::string plan;    ///< the algorithm
+  std::string error;   ///< what was thrown, if anything
+  bool timed_out = false;
+  bool operator==(const AllReduceCheck&) const = default;
+};
+
+/// What a part of a verification took, of the caller's time.
+struct StageTime {
+  std::string stage;
+  double ms = 0;
+};
 
 /// Moves data over links in child processes, so that a link that hangs costs a child. The first one starts at once: CUDA takes seconds
 /// to come up in it, in which the caller can look at the machine.
@@ -103,12 +123,24 @@ class COLLECTIVES_EXPORT LinkVerifier {
   LinkVerifier& operator=(const LinkVerifier&) = delete;
 
   /// Once: every peer link that `machine` claims, by every method, checked where the data arrive; then rates, latencies and pairs of
-  /// flows. The child may leave from then on.
+  /// flows.
   Verification verify(const Machine& machine);
+
+  /// The function of this name, on GPUs, in the child: one check a size. A child in which a link failed does no more; another
+  /// takes its place. Where it hangs or dies, that is the `error` of a size, and those after it are not tried.
+  std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, bool through_host, const std::vector<std::size_t>& bytes);
+
+  /// Lets the child go without waiting, which takes it a second. For a process that is about to end: nobody waits for the child.
+  void abandon();
+
+  /// In the order in which they came.
+  const std::vector<StageTime>& times() const { return times_; }
 
  private:
   VerifyOptions options_;
   std::unique_ptr<ProbeChild> child_;
+  bool in_doubt_ = false;  ///< a link failed in this child
+  std::vector<StageTime> times_;
 };
 
 /// The same where there is nothing else to do meanwhile.
@@ -138,16 +170,6 @@ struct Surroundings {
 };
 COLLECTIVES_EXPORT Surroundings look_around();
 
-/// A small all-reduce of integers whose sum is known, on communicators of its own.
-struct AllReduceCheck {
-  std::size_t bytes = 0;
-  bool right = false;
-  std::size_t wrong_elements = 0;
-  double us = 0;       ///< of the second call, on the host's clock
-  std::string plan;    ///< the algorithm
-  std::string error;   ///< what was thrown, if anything
-  bool timed_out = false;
-};
 /// One check a size, on the ranks that `create_local(devices, options)` makes. Throws nothing for what the ranks find wrong.
 COLLECTIVES_EXPORT std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, const Options& options, const std::vector<std::size_t>& bytes);
 

@@ -57,8 +57,9 @@ class Doctor {
 
   void all_reduces() {
     const bool control_fails = std::any_of(seen_.control.begin(), seen_.control.end(), [](const AllReduceCheck& check) { return !check.right; });
+    const bool control_hangs = std::any_of(seen_.control.begin(), seen_.control.end(), [](const AllReduceCheck& check) { return check.timed_out; });
     if (control_fails) {
-      raise(Exit::inconclusive);
+      raise(control_hangs ? Exit::hang : Exit::inconclusive);
       find("the all-reduce through host memory fails, which needs no link between GPUs: " + failure_of(seen_.control),
            "see whether other processes fill the GPUs or the host's memory");
     }

@@ -16,6 +16,7 @@ struct Examination {
   int ranks = 0;                                        ///< of the all-reduces
   std::vector<collectives::AllReduceCheck> all_reduce;  ///< as the library would do them
   std::vector<collectives::AllReduceCheck> control;     ///< the same through host memory; none without a GPU
+  std::vector<collectives::StageTime> times;            ///< of the looking, its sum last
 };
 
 /// Something that is wrong, or slower than it could be, and what may be done.
@@ -31,7 +32,7 @@ struct Diagnosis {
 };
 
 /// A hang weighs more than wrong data, wrong data more than what could not be tried. Where the control itself fails, nothing is
-/// said of links by an all-reduce that fails, too.
+/// said of links by an all-reduce that fails, too; where it hangs, that is a hang.
 Diagnosis diagnose(const Examination& examination);
 
 std::string to_text(const Examination& examination, const Diagnosis& diagnosis);

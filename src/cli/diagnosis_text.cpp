@@ -129,7 +129,8 @@ std::string to_json(const Examination& seen, const Diagnosis& diagnosis) {
                {"links", Json::array()},
                {"flows", Json::array()},
                {"all_reduce", {{"ranks", seen.ranks}, {"checks", json_of(seen.all_reduce)}, {"control", json_of(seen.control)}}},
-               {"findings", Json::array()}};
+               {"findings", Json::array()},
+               {"ms", Json::object()}};
   for (const LinkVerdict& link : seen.verification.links)
     json["links"].push_back({{"pair", json_of(link.pair)},
                              {"method", collectives::name_of(link.method)},
@@ -145,6 +146,7 @@ std::string to_json(const Examination& seen, const Diagnosis& diagnosis) {
                              {"predicted", flow.predicted},
                              {"collapsed", flow.collapsed}});
   for (const Finding& finding : diagnosis.findings) json["findings"].push_back({{"what", finding.what}, {"remedy", finding.remedy}});
+  for (const StageTime& time : seen.times) json["ms"][time.stage] = time.ms;
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -1,6 +1,7 @@
 // An all-reduce whose result is known, for a doctor: integers, so that every algorithm must give the same.
+#include "comm/check.hpp"
+
 #include <chrono>
-#include <collectives/verify.hpp>
 #include <cstdint>
 
 #include "base/require.hpp"
@@ -126,11 +127,11 @@ void check_size(std::vector<Communicator>& ranks, AllReduceCheck& check) {
 
 }  // namespace
 
-std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, const Options& options, const std::vector<std::size_t>& bytes) {
-  std::vector<AllReduceCheck> checks;
+void check_all_reduce(const std::vector<int>& devices, const Options& options, const std::vector<std::size_t>& bytes,
+                      const std::function<void(const AllReduceCheck&)>& tell) {
   std::vector<Communicator> ranks;
   for (const std::size_t size : bytes) {
-    AllReduceCheck& check = checks.emplace_back();
+    AllReduceCheck check;
     check.bytes = size;
     // A failure is what this is looking for; the communicator is dead after it, so each size after that has a new one.
     try {
@@ -141,7 +142,13 @@ std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, co
       check.timed_out = error.code() == ErrorCode::timeout;
       ranks.clear();
     }
+    tell(check);
   }
+}
+
+std::vector<AllReduceCheck> check_all_reduce(const std::vector<int>& devices, const Options& options, const std::vector<std::size_t>& bytes) {
+  std::vector<AllReduceCheck> checks;
+  check_all_reduce(devices, options, bytes, [&](const AllReduceCheck& check) { checks.push_back(check); });
   return checks;
 }
 
