@@ -14,8 +14,9 @@ inline constexpr int max_edges = 80;
 inline constexpr int max_regions = 32;
 
 struct EdgeArgs {
-  std::uint8_t peer, lane, credit;
-  bool common;  ///< these two ranks do not reach each other's pools: they meet in common memory
+  std::uint8_t peer, lane, credit, row;
+  bool common;  ///< what these two ranks write for each other lies in common memory
+  bool pulled;  ///< but the slots are the sender's own, and the receiver reads them there
 };
 
 /// A chunk of a call as one rank sees it: a place in its input, one in its output, or only a length.
@@ -39,7 +40,7 @@ struct StepArgs {
 
 /// One call of one rank: passed to its kernel by value, so that a captured graph keeps it.
 struct ProgramArgs : CallArgs {
-  std::byte* pools[max_ranks];     ///< as this rank addresses them; null for those it does not reach
+  std::byte* pools[max_ranks];     ///< as this rank addresses them; null for those it neither writes nor reads
   std::byte* common[max_ranks];    ///< the same in memory that all reach, for control words and for what `pools` cannot do
   std::uint8_t steps, max_delay;
   bool carried;  ///< the caller's memory holds floats, and the type is what they travel as

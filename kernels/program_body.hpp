@@ -10,7 +10,8 @@
 //
 // Why no slot is read early or overwritten late, in short (planner/verify proves it for every schedule and shape):
 // - a sentinel slot is read until none of its words is the sentinel, and emptied before its credit or the call's end is
-//   published; a flagged slot is read after its flag was acquired by one thread and passed on by the block barrier;
+//   published; a flagged slot, whoever's pool it is in, is read after its flag was acquired by one thread and passed on by the
+//   block barrier;
 // - within a call a slot is used again only after a credit; across calls the halves alternate, and the headers that every
 //   rank waits for prove that all peers have finished the call before.
 namespace collectives::kernels {
@@ -130,7 +131,7 @@ class Walk {
       for (int u = 0; u < unroll; ++u)
         if (base + u * stride < tile.packs) pack[u] = own(step, region, tile.first + base + u * stride);
       for (int e = 0; e < step.sends; ++e) {
-        Pack* to = slot(there(sends[e]), sends[e].lane, t);
+        Pack* to = slot_to(sends[e], t);
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
           if (base + u * stride < tile.packs) Wire::store(to + base + u * stride, pack[u]);
@@ -147,7 +148,7 @@ class Walk {
   COLLECTIVES_HOST_DEVICE void pass_on(const StepArgs& step, const Region& region, const EdgeArgs& from, const EdgeArgs* sends, Tile tile, std::uint32_t t) {
     constexpr int unroll = 4;
     const std::uint32_t stride = static_cast<std::uint32_t>(group_.threads());
-    Pack* arrivals = slot(here(from), from.lane, t);
+    Pack* arrivals = slot_from(from, t);
     for (std::uint32_t base = group_.thread(); base < tile.packs; base += stride * unroll) {
       Pack pack[unroll];
       COLLECTIVES_UNROLL
@@ -160,7 +161,7 @@ class Walk {
         while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(arrivals + p);
         Wire::clear(arrivals + p);
         if (step.store) keep(region, tile.first + p, pack[u]);
-        for (int e = 0; e < step.sends; ++e) Wire::store(slot(there(sends[e]), sends[e].lane, t) + p, pack[u]);
+        for (int e = 0; e < step.sends; ++e) Wire::store(slot_to(sends[e], t) + p, pack[u]);
       }
     }
   }
@@ -185,7 +186,7 @@ class Walk {
         }
       }
       const Pack result = Wire::sanitize(round<T>(sum, step.complete ? args_.divisor : 1));
-      for (int e = 0; e < step.sends; ++e) Wire::store(slot(there(sends[e]), sends[e].lane, t) + p, result);
+      for (int e = 0; e < step.sends; ++e) Wire::store(slot_to(sends[e], t) + p, result);
       if (step.store) keep(region, tile.first + p, result);
     }
   }
@@ -195,7 +196,7 @@ class Walk {
     const Pack* at[width];
     COLLECTIVES_UNROLL
     for (int w = 0; w < width; ++w) {
-      at[w] = w < count ? slot(here(receives[w]), receives[w].lane, t) + p : nullptr;
+      at[w] = w < count ? slot_from(receives[w], t) + p : nullptr;
       if (w < count) pack[w] = Wire::load(at[w]);
     }
     for (bool all = false; !all;) {
@@ -227,8 +228,17 @@ class Walk {
   COLLECTIVES_HOST_DEVICE std::byte* here(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[args_.rank]; }
   COLLECTIVES_HOST_DEVICE std::byte* there(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[edge.peer]; }
 
-  COLLECTIVES_HOST_DEVICE Pack* slot(std::byte* pool, int lane, std::uint32_t t) const {
-    const std::size_t index = (static_cast<std::size_t>(lane) * group_.blocks() + group_.block()) * args_.stages + t % args_.stages;
+  /// What an edge brings lies here, unless this rank fetches it, and what it takes away lies there, unless the peer does. Only flags say
+  /// when there is something to fetch.
+  COLLECTIVES_HOST_DEVICE Pack* slot_from(const EdgeArgs& edge, std::uint32_t t) const {
+    return slot(Wire::flagged && edge.pulled ? args_.pools[edge.peer] : here(edge), edge.row, t);
+  }
+  COLLECTIVES_HOST_DEVICE Pack* slot_to(const EdgeArgs& edge, std::uint32_t t) const {
+    return slot(Wire::flagged && edge.pulled ? args_.pools[args_.rank] : there(edge), edge.row, t);
+  }
+
+  COLLECTIVES_HOST_DEVICE Pack* slot(std::byte* pool, int row, std::uint32_t t) const {
+    const std::size_t index = (static_cast<std::size_t>(row) * group_.blocks() + group_.block()) * args_.stages + t % args_.stages;
     std::byte* half = pool + args_.layout.half(Wire::flagged, watch_.epoch());
     return reinterpret_cast<Pack*>(half) + index * args_.tile_packs;
   }

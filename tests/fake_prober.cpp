@@ -40,7 +40,7 @@ class FakeProber final : public LinkProber {
     Report report{step.id, pair, Verdict::ok, -1, 0, {}};
     if (step.probe != Probe::check) {
       report.figure = step.probe == Probe::latency ? 2 : 20;
-      if (step.pairs.size() == 2 && has("slow", step.method, pair)) report.figure = 1;
+      if (has("crawl", step.method, pair) || (step.pairs.size() == 2 && has("slow", step.method, pair))) report.figure = 1;
       return report;
     }
     if (has("hang", step.method, pair))

@@ -10,10 +10,11 @@ namespace collectives {
 std::vector<std::string> real_prober();
 std::vector<std::string> fake_prober(const std::vector<std::string>& faults = {});
 
-/// The child's side of the fake: links that are made up, all-reduces of real CPU ranks, of 64 KiB at most. A link's fault is `what:method:from-to`; `what`
-/// is wrong, late, refused, hang (never comes back), die (a signal), throw or slow (when another flow runs, too). An all-reduce's is
-/// `what:all_reduce:bytes`, through host memory `what:host:bytes`; `what` is hang, die or throw. Alone stand `stillborn` (never gets
-/// ready and says so), `comatose` (does not say so) and `complain` (a line on standard error).
+/// The child's side of the fake: links that are made up, all-reduces of real CPU ranks, of 64 KiB at most. A link's fault is
+/// `what:method:from-to`; `what` is wrong, late, refused, hang (never comes back), die (a signal), throw, crawl (1 GB/s) or slow (the
+/// same when another flow runs, too). An all-reduce's is `what:all_reduce:bytes`, through host memory `what:host:bytes`; `what` is
+/// hang, die or throw. Alone stand `stillborn` (never gets ready and says so), `comatose` (does not say so) and `complain` (a line on
+/// standard error).
 int serve_fake_probe(const std::vector<std::string>& faults);
 
 }  // namespace collectives

@@ -15,6 +15,15 @@ inline std::vector<AlgorithmChoice> every_algorithm() {
           {Algorithm::double_tree}};
 }
 
+/// By sender, who reads out of its pool: nobody, everybody, or every second pair.
+inline std::vector<std::vector<RankMask>> ways_to_pull(int ranks) {
+  std::vector<RankMask> some(static_cast<std::size_t>(ranks), 0);
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to)
+      if ((from + to) % 2 == 1) some[static_cast<std::size_t>(from)] |= mask_of(to);
+  return {{}, std::vector<RankMask>(static_cast<std::size_t>(ranks), all_of(ranks)), some};
+}
+
 /// GPUs that all reach each other alike through a port each; the defaults are those of NVLink 4 through a switch.
 inline Fabric uniform_fabric(int ranks, std::uint32_t mb_per_s = 354'000, std::uint32_t latency_ns = 700) {
   Fabric fabric;

@@ -176,3 +176,23 @@ TEST_CASE("a machine without GPUs has nothing to plan, and says how to describe 
   }
   std::remove(path.c_str());
 }
+
+TEST_CASE("a schedule says of every move how it is handed over", "[cli]") {
+  Machine machine = machine_of(3);
+  for (Peer& peer : machine.peers) {
+    peer.pulled = peer.from + peer.to == 1;
+    peer.access = peer.from + peer.to != 3;
+  }
+  char file[] = "/tmp/collectives-machine-XXXXXX";
+  ::close(::mkstemp(file));
+  std::ofstream(file) << to_json(machine);
+  const Answer answer = ask({"plan", "--machine", file, "--bytes", "1M", "--collective", "all_to_all", "--schedule"});
+  const json plan = json::parse(ask({"plan", "--machine", file, "--bytes", "1M", "--collective", "all_to_all", "--schedule", "--json"}).out);
+  std::filesystem::remove(file);
+  CHECK_THAT(answer.out, ContainsSubstring(" 0 -> 1 ") && ContainsSubstring("copy, read by the receiver\n") && ContainsSubstring("copy, through host memory\n") && ContainsSubstring("copy\n"));
+  REQUIRE(plan["moves"].size() == 6);
+  for (const json& move : plan["moves"]) {
+    const int ranks = move["from"].get<int>() + move["to"].get<int>();
+    CHECK(move["handover"] == (ranks == 1 ? "pull" : ranks == 3 ? "host" : "push"));
+  }
+}

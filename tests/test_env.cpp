@@ -29,6 +29,9 @@ TEST_CASE("a bad value is an error that names the variable and what is allowed",
       {"COLLECTIVES_P2P", "on", "pairs of different ranks"},
       {"COLLECTIVES_P2P", "1-1", "pairs of different ranks"},
       {"COLLECTIVES_P2P", "0-1,", "pairs of different ranks"},
+      {"COLLECTIVES_P2P", "pull:", "to pull such as pull:0-1"},
+      {"COLLECTIVES_P2P", "0-1,pull:2-2", "to pull such as pull:0-1"},
+      {"COLLECTIVES_P2P", "push:0-1", "to pull such as pull:0-1"},
       {"COLLECTIVES_TIMEOUT_MS", "0", "milliseconds"},
       {"COLLECTIVES_TIMEOUT_MS", "99999999999999999999", "milliseconds"},
       {"COLLECTIVES_DISABLE", "yes", "0 or 1"},
@@ -47,11 +50,13 @@ TEST_CASE("byte counts take binary units", "[base][env]") {
 }
 
 TEST_CASE("refused pairs are refused in both directions", "[base][env]") {
-  const Variable variable("COLLECTIVES_P2P", "0-1,2-3");
+  const Variable variable("COLLECTIVES_P2P", "0-1,pull:0-2,2-3");
   const PeerPolicy policy = read_environment().p2p;
   CHECK(policy.refuses(1, 0));
   CHECK(policy.refuses(2, 3));
   CHECK_FALSE(policy.refuses(0, 2));
+  CHECK(policy.pulls(2, 0));
+  CHECK_FALSE(policy.pulls(0, 1));
 }
 
 TEST_CASE("cached files go where the user keeps such, or nowhere", "[base][env]") {

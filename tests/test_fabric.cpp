@@ -243,6 +243,31 @@ TEST_CASE("a policy takes refused pairs off the direct paths, both ways, and no 
   CHECK_FALSE(fabric.fully_connected());
 }
 
+TEST_CASE("a pair that is pulled keeps its way and rate, and is told of through host memory", "[topology][fabric]") {
+  const Fabric before = fabric_of_file("nvswitch_8x.json", {0, 1, 2, 3});
+  Fabric fabric = before;
+  pull_pairs(fabric, [](int a, int b) { return a == 1 && b == 3; });
+  for (const auto& [from, to] : {std::pair(1, 3), std::pair(3, 1)}) {
+    CHECK(fabric.link(from, to).handover() == Handover::pull);
+    CHECK(fabric.link(from, to).route == before.link(from, to).route);
+    CHECK(fabric.link(from, to).mb_per_s == before.link(from, to).mb_per_s);
+    CHECK(fabric.link(from, to).latency_ns == before.link(from, to).latency_ns + before.staged[before.index(from, to)].latency_ns);
+    CHECK_FALSE(fabric.meet_on_host(from, to));
+  }
+  CHECK(fabric.link(0, 3) == before.link(0, 3));
+  CHECK_FALSE(fabric.fully_connected());
+  // A machine that says so gives the same.
+  Machine machine = test_machine("nvswitch_8x.json");
+  for (Peer& peer : machine.peers) peer.pulled = (peer.from == 1 && peer.to == 3) || (peer.from == 3 && peer.to == 1);
+  const Fabric said = fabric_of(machine, std::vector{0, 1, 2, 3});
+  CHECK(said.link(1, 3).handover() == Handover::pull);
+  CHECK(figures(said.link(1, 3)) == figures(fabric.link(1, 3)));
+  apply_peer_policy(fabric, [](int, int) { return true; });
+  CHECK(fabric.link(1, 3).handover() == Handover::host);
+  pull_pairs(fabric, [](int, int) { return true; });
+  CHECK(fabric.link(1, 3).handover() == Handover::host);
+}
+
 TEST_CASE("the number of NVLinks is read from a path and nothing else", "[topology][fabric]") {
   CHECK(nvlinks_of("NV18") == 18);
   CHECK(nvlinks_of("NV1") == 1);
@@ -255,7 +280,7 @@ TEST_CASE("the number of NVLinks is read from a path and nothing else", "[topolo
 TEST_CASE("a fabric's bytes are fixed and come back as the same fabric", "[topology][fabric]") {
   for (const Fabric& fabric : {host_fabric(1), host_fabric(16), fabric_of_file("nvlink_pairs_4x.json", {0, 1, 2, 3, 3})})
     CHECK(fabric_from_bytes(to_bytes(fabric)) == fabric);
-  const std::vector<std::uint32_t> words = {0x02424643, 2, 1, 20'000, 1, 0,      // mark, host, ranks, launch, ranks a device, multiprocessors
+  const std::vector<std::uint32_t> words = {0x03424643, 2, 1, 20'000, 1, 0,      // mark, host, ranks, launch, ranks a device, multiprocessors
                                             2, 10, 0, 0, 8000, 11, 0, 0, 8000,  // resources
                                             1, 8000, 300, 0, 1, 8000, 300, 0};  // a link as used and as staged
   std::vector<std::uint8_t> bytes;
@@ -285,7 +310,7 @@ TEST_CASE("bytes that are no fabric are refused", "[topology][fabric]") {
       {16, 4, "ranks on a device"},
       {28, 12, "kind of resource"},
       {32, 3, "of the fabric's ranks"},
-      {124, 8, "direct or not"},
+      {124, 16, "direct or not"},
       {153, 1, "at most 64"},
       {156, 6, "over the fabric's resources"},
   }));

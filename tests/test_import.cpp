@@ -137,7 +137,7 @@ TEST_CASE("the bandwidth test gives access, rates and latencies of what it measu
   CHECK(machine.nodes[0].name == "Some GPU, 12 GB");
   CHECK(machine.nodes[1].pci == "0000:41:00.0");
   // Rows send: 13.2 is from 1 to 2.
-  CHECK(peer(machine, 1, 2) == Peer{1, 2, true, false, "", 13.2, 1.3, Evidence::measured, "", ""});
+  CHECK(peer(machine, 1, 2) == Peer{1, 2, true, false, false, "", 13.2, 1.3, Evidence::measured, "", ""});
   CHECK(peer(machine, 2, 1).gb_per_s == 13.3);
   // Without access, the way through host memory is what was measured.
   CHECK_FALSE(peer(machine, 0, 1).access);
@@ -171,7 +171,7 @@ TEST_CASE("one file may hold nvidia-smi's matrix and the bandwidth test", "[topo
   const Machine machine = machine_from_text(
       "GPU0 GPU1\nGPU0 X PIX\nGPU1 PIX X\n\nP2P Connectivity Matrix\n D\\D 0 1\n 0 1 0\n 1 1 1\n"
       "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1\n 0 900 9.5\n 1 12.5 900\n");
-  CHECK(peer(machine, 1, 0) == Peer{1, 0, true, false, "PIX", 12.5, 0.7, Evidence::measured, "", ""});
+  CHECK(peer(machine, 1, 0) == Peer{1, 0, true, false, false, "PIX", 12.5, 0.7, Evidence::measured, "", ""});
   CHECK_FALSE(peer(machine, 0, 1).access);
   CHECK(peer(machine, 0, 1).gb_per_s == 9.5);
 }

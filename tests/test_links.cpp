@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <collectives/plan.hpp>
 #include <collectives/verify.hpp>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include "kernels/probe.hpp"
 #include "machines.hpp"
 #include "test.hpp"
+#include "topology/fabric.hpp"
 #include "topology/verify_cache.hpp"
 #include "topology/verify_child.hpp"
 #include "topology/verify_flows.hpp"
@@ -193,24 +195,61 @@ TEST_CASE("no child is left behind", "[topology][links]") {
   CHECK(errno == ECHILD);
 }
 
-TEST_CASE("verdicts are written into the peers: loads, then stores alone, then host memory", "[topology][links]") {
-  Machine machine = machine_of(3);
-  apply(machine, verify_machine(machine, options_with({"wrong:store:0-1", "late:flag:1-2", "wrong:load:2-0", "refused:copy_engine:2-1", "die:store:0-2"})));
+TEST_CASE("verdicts are written into the peers: stores and loads, stores alone, loads alone, or host memory", "[topology][links]") {
+  Machine machine = machine_of(5);
+  apply(machine, verify_machine(machine, options_with({"wrong:store:0-1", "wrong:load:1-0", "late:flag:1-2", "wrong:load:2-0", "refused:copy_engine:2-1", "die:store:0-2"})));
+  // Stores and loads fail; the way back is read, for its marks have no other way.
   CHECK_FALSE(machine.peer(0, 1)->access);
-  CHECK_THAT(machine.peer(0, 1)->reason, ContainsSubstring("stores bring wrong data"));
+  CHECK_FALSE(machine.peer(0, 1)->pulled);
+  CHECK_THAT(machine.peer(0, 1)->reason, ContainsSubstring("stores bring wrong data") && !ContainsSubstring("reads instead"));
   CHECK_FALSE(machine.peer(0, 1)->remedy.empty());
+  CHECK(machine.peer(1, 0)->pulled);
+  // Stores fail and loads work, both ways.
   CHECK_FALSE(machine.peer(1, 2)->access);
-  CHECK_THAT(machine.peer(1, 2)->reason, ContainsSubstring("never arrive"));
+  CHECK(machine.peer(1, 2)->pulled);
+  CHECK(machine.peer(1, 2)->gb_per_s == 20);
+  CHECK_THAT(machine.peer(1, 2)->reason, ContainsSubstring("never arrive") && ContainsSubstring("the receiver reads instead"));
+  // What hung is not loaded from, either, so the way back has nothing left.
+  CHECK_FALSE(machine.peer(2, 1)->pulled);
   CHECK(machine.peer(2, 0)->access);
+  CHECK_FALSE(machine.peer(2, 0)->pulled);
   CHECK(machine.peer(2, 0)->evidence == Evidence::verified);
   CHECK_THAT(machine.peer(2, 0)->reason, ContainsSubstring("loads bring wrong data") && ContainsSubstring("only stores"));
-  CHECK(machine.peer(2, 1)->access);
   // Inconclusive is no proof of either.
   CHECK(machine.peer(0, 2)->access);
   CHECK(machine.peer(0, 2)->evidence == Evidence::claimed);
-  const Peer& good = *machine.peer(1, 0);
-  CHECK((good.access && good.evidence == Evidence::verified && good.gb_per_s == 20 && good.reason.empty()));
+  const Peer& good = *machine.peer(3, 4);
+  CHECK((good.access && !good.pulled && good.evidence == Evidence::verified && good.gb_per_s == 20 && good.reason.empty()));
   validate(machine);
+  CHECK(machine_from_json(to_json(machine)) == machine);
+
+  const Fabric fabric = fabric_of(machine, std::vector{0, 1, 2, 3});
+  CHECK(fabric.link(0, 1).handover() == Handover::host);
+  CHECK(fabric.link(1, 0).handover() == Handover::pull);
+  CHECK(fabric.link(1, 2).handover() == Handover::pull);
+  CHECK(fabric.link(1, 2).mb_per_s == 20'000);
+  CHECK(fabric.link(1, 2).latency_ns > fabric.link(1, 3).latency_ns);
+  CHECK(fabric.link(2, 0).handover() == Handover::push);
+  CHECK(fabric.link(1, 2).route.size() == fabric.link(1, 3).route.size());
+  CHECK(fabric.link(2, 1).handover() == Handover::host);
+  CHECK(fabric_from_bytes(to_bytes(fabric)) == fabric);
+}
+
+TEST_CASE("a pair reads where stores bring a quarter of what loads do or less, either way", "[topology][links]") {
+  Machine machine = machine_of(3, "PHB");
+  apply(machine, verify_machine(machine, options_with({"crawl:store:0-1", "crawl:store:1-2", "wrong:load:2-1", "crawl:store:0-2", "wrong:load:0-2"})));
+  CHECK(machine.peer(0, 1)->access);
+  CHECK(machine.peer(0, 1)->pulled);
+  CHECK(machine.peer(0, 1)->gb_per_s == 20);
+  CHECK(machine.peer(1, 0)->pulled);
+  // Slow stores are all there is, or all that leaves the way back its own.
+  CHECK_FALSE(machine.peer(1, 2)->pulled);
+  CHECK(machine.peer(1, 2)->gb_per_s == 1);
+  CHECK_FALSE(machine.peer(0, 2)->pulled);
+  CHECK_FALSE(machine.peer(2, 0)->pulled);
+  const PlanReport report = plan_all_reduce(machine, {0, 1}, 1 << 20, DataType::bfloat16, ReduceOp::sum);
+  CHECK_THAT(report.explanation, ContainsSubstring("some read what others have for them"));
+  for (const Move& move : report.moves) CHECK(move.handover == Handover::pull);
 }
 
 TEST_CASE("two flows that take each other's rate away are a collapse", "[topology][links]") {

@@ -87,7 +87,7 @@ Machine random_machine(std::mt19937_64& random) {
       machine.links.push_back(link);
       const auto is_gpu = [&](int node) { return machine.nodes[static_cast<std::size_t>(node)].kind == NodeKind::gpu; };
       if (!is_gpu(from) || !is_gpu(to)) continue;
-      machine.peers.push_back({from, to, random() % 2 == 0, random() % 2 == 0, random_text(random), random_figure(random),
+      machine.peers.push_back({from, to, random() % 2 == 0, random() % 2 == 0, random() % 2 == 0, random_text(random), random_figure(random),
                                random_figure(random), static_cast<Evidence>(random() % 3), random_text(random), random_text(random)});
     }
   return machine;
@@ -117,7 +117,7 @@ TEST_CASE("a golden file says what it says", "[topology][json]") {
   CHECK(machine.nodes[1].multiprocessors == 142);
   CHECK(machine.nodes[1].memory_bytes == 51527024640u);
   REQUIRE(machine.peers.size() == 2);
-  CHECK(machine.peers[1] == Peer{1, 0, true, false, "PIX", 26.3, 0.65, Evidence::verified, "", ""});
+  CHECK(machine.peers[1] == Peer{1, 0, true, false, false, "PIX", 26.3, 0.65, Evidence::verified, "", ""});
 }
 
 TEST_CASE("any machine round-trips exactly", "[topology][json]") {
@@ -137,7 +137,7 @@ TEST_CASE("any machine round-trips exactly", "[topology][json]") {
 TEST_CASE("fields that are left out get their defaults", "[topology][json]") {
   const Machine machine = machine_from_json(R"({"nodes":[{"kind":"gpu"},{"kind":"gpu"}],"peers":[{"to":1,"from":0}],"format":1})");
   CHECK(machine.nodes[0] == Node{});
-  CHECK(machine.peers[0] == Peer{0, 1, false, false, "", 0, 0, Evidence::claimed, "", ""});
+  CHECK(machine.peers[0] == Peer{0, 1, false, false, false, "", 0, 0, Evidence::claimed, "", ""});
   CHECK(machine_from_json(R"({"format":1})") == Machine{});
   CHECK(machine_from_json("\xef\xbb\xbf" + one_node).nodes.size() == 1);
   CHECK(machine_from_json(R"({"format":1,"nodes":[{"kind":"cpu","numa":0}],"links":[]})").nodes[0].numa == 0);

@@ -99,6 +99,19 @@ TEST_CASE("one line says what was chosen and why", "[comm][host][mode]") {
         "4 ranks on the host, mode auto: 2 of 6 pairs meet in host memory: 0-1 (refused by COLLECTIVES_P2P); 2-3 (refused by the options)");
 }
 
+TEST_CASE("pairs that read each other's memory are named, and do for mode p2p", "[comm][host][mode]") {
+  const Variable p2p("COLLECTIVES_P2P", "0-1,pull:1-2");
+  const KnownFabric known = known_of(on_host(), 3);
+  CHECK(choice_text(known, PeerMode::automatic) ==
+        "3 ranks on the host, mode auto: 1 of 3 pairs meet in host memory: 0-1 (refused by COLLECTIVES_P2P); 1 of 3 pairs read each other's memory: 1-2 "
+        "(pulled by COLLECTIVES_P2P)");
+  const Variable pull("COLLECTIVES_P2P", "pull:1-2");
+  const KnownFabric all_by_peer = known_of(on_host(), 3);
+  CHECK_FALSE(all_by_peer.fabric.fully_connected());
+  CHECK_NOTHROW(expect_mode(all_by_peer, PeerMode::p2p));
+  CHECK(fabric_from_bytes(to_bytes(all_by_peer.fabric)) == all_by_peer.fabric);
+}
+
 TEST_CASE("a proof that failed is why a pair meets in host memory", "[comm][host][mode]") {
   KnownFabric known = known_of(on_host(), 3);
   apply_peer_policy(known.fabric, [](int a, int b) { return a == 1 && b == 2; });

@@ -25,8 +25,8 @@ bool survives(const std::vector<Program>& programs, Omission omitted = {}) {
     Wire wire;
     bool in_place;
   };
-  for (const auto& [tiles, wire, in_place] :
-       {Setting{3, Wire::flagged, false}, Setting{3, Wire::sentinel, true}, Setting{2, Wire::sentinel, false}}) {
+  for (auto [tiles, wire, in_place] : {Setting{3, Wire::flagged, false}, Setting{3, Wire::sentinel, true}, Setting{2, Wire::sentinel, false}}) {
+    if (programs[0].pulled) wire = Wire::flagged;
     SymbolicRun options{.tiles = tiles, .stages = 2};
     options.wire = wire;
     options.in_place = in_place;
@@ -57,6 +57,8 @@ void mutate_edges(std::vector<Edge>& edges, const Program& program, const std::s
     edges = whole;
     if (program.lanes > 1) changed("lane", [&](Edge& edge) { edge.lane = next_of(edge.lane, program.lanes); });
     if (program.credits > 1) changed("credit", [&](Edge& edge) { edge.credit = next_of(edge.credit, program.credits); });
+    if (program.rows > 1) changed("row", [&](Edge& edge) { edge.row = next_of(edge.row, program.rows); });
+    if (program.pulled) changed("end", [&](Edge& edge) { edge.pulled = !edge.pulled; });
     if (program.ranks > 2)
       changed("peer", [&](Edge& edge) {
         do edge.peer = next_of(edge.peer, program.ranks);
@@ -97,9 +99,9 @@ void mutate_data(std::vector<Program>& programs, const Mutation& tell) {
   }
 }
 
-Tally data_faults(AlgorithmChoice choice, int ranks) {
+Tally data_faults(AlgorithmChoice choice, int ranks, const std::vector<RankMask>& pulled) {
   Tally tally;
-  auto programs = lower(build_schedule(choice, ranks));
+  auto programs = lower(build_schedule(choice, ranks), pulled);
   mutate_data(programs, [&](const std::string& name) {
     ++tally.seeded;
     if (survives(programs)) tally.survivors.push_back(fmt::format("{} on {}: {}", to_string(choice), ranks, name));
@@ -130,11 +132,12 @@ void omit_each(const std::vector<Program>& programs, Sync what, Tally& tally) {
 void require_no_data_survivors(const std::vector<int>& rank_counts) {
   int seeded = 0;
   for (const int ranks : rank_counts)
-    for (const AlgorithmChoice choice : every_algorithm()) {
-      const Tally tally = data_faults(choice, ranks);
-      seeded += tally.seeded;
-      CHECK(tally.survivors == std::vector<std::string>{});
-    }
+    for (const AlgorithmChoice choice : every_algorithm())
+      for (const auto& pulled : ways_to_pull(ranks)) {
+        const Tally tally = data_faults(choice, ranks, pulled);
+        seeded += tally.seeded;
+        CHECK(tally.survivors == std::vector<std::string>{});
+      }
   fmt::print("data faults: {} seeded, all must be found\n", seeded);
 }
 
@@ -158,7 +161,8 @@ TEST_CASE("what is left out of the synchronisation is found unless something els
     std::string by_algorithm;
     for (const AlgorithmChoice choice : every_algorithm()) {
       Tally tally;
-      for (const int ranks : {2, 3, 4, 5, 8}) omit_each(lower(build_schedule(choice, ranks)), what, tally);
+      for (const int ranks : {2, 3, 4, 5, 8})
+        for (const auto& pulled : ways_to_pull(ranks)) omit_each(lower(build_schedule(choice, ranks), pulled), what, tally);
       seeded += tally.seeded;
       survivors += static_cast<int>(tally.survivors.size());
       if (!tally.survivors.empty()) by_algorithm += fmt::format(" {} {}/{}", to_string(choice), tally.survivors.size(), tally.seeded);

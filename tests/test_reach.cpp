@@ -1,4 +1,6 @@
+#include <unistd.h>
 
+#include "machines.hpp"
 #include "test.hpp"
 #include "trial.hpp"
 #include "variable.hpp"
@@ -22,6 +24,16 @@ std::vector<Reach> reaches() {
   return {{"two islands of two", 4, "0-2,0-3,1-2,1-3"}, {"a chain", 4, "0-2,0-3,1-3"},         {"a star", 4, "1-2,1-3,2-3"},
           {"one pair apart", 3, "0-2"},                 {"three and two", 5, "0-3,0-4,1-3,1-4,2-3,2-4"}, {"nobody", 4, "off"}};
 }
+
+/// Ranks of which some read what others have for them, some meet in host memory and some write.
+std::vector<Reach> pulls() {
+  return {{"two that read", 2, "pull:0-1"},
+          {"one pair that reads", 3, "pull:0-2"},
+          {"all read", 4, "pull:0-1,pull:0-2,pull:0-3,pull:1-2,pull:1-3,pull:2-3"},
+          {"all three ways", 4, "pull:0-1,0-2,pull:2-3,1-3"},
+          {"two islands that read", 5, "pull:0-1,pull:2-3,pull:2-4,pull:3-4,0-2,0-3,0-4,1-2,1-3,1-4"}};
+}
+const std::vector<const char*> all_algorithms = {"one_shot", "two_shot", "ring", "binary_tree", "kary_tree:3", "balanced_tree", "double_tree", "packed_trees"};
 
 /// One of each shape that serves any ranks.
 const std::vector<const char*> several = {"one_shot", "two_shot", "ring", "kary_tree:3", "balanced_tree"};
@@ -77,7 +89,47 @@ TEST_CASE("ranks of which only some reach each other get exact results, on host 
   try_algorithms(reach, counted(reach.ranks), small_host(reach, wire), 150'000);
 }
 
+TEST_CASE("ranks that read what their peers have for them get exact results, on host threads", "[comm][host][reach]") {
+  const Reach reach = pulls()[3];
+  try_algorithms(reach, counted(reach.ranks), small_host(reach, Wire::flagged), 100'000, {"ring", "packed_trees"});
+}
+
+TEST_CASE("ranks that read what their peers have for them get exact results by every algorithm, on host threads", "[comm][host][reach][heavy]") {
+  const Reach reach = GENERATE(from_range(pulls()));
+  // A wire that shows its packs by itself gives way to flags.
+  const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
+  CAPTURE(name_of(wire));
+  auto names = all_algorithms;
+  if (reach.ranks == 5) names.push_back("island");
+  try_algorithms(reach, counted(reach.ranks), small_host(reach, wire), 300'000, names);
+}
+
+TEST_CASE("one way of a pair may be read where the other leads through host memory", "[comm][host][reach]") {
+  Machine machine = machine_of(3);
+  for (Peer& peer : machine.peers) {
+    peer.access = (peer.from != 1 || peer.to != 2) && (peer.from != 2 || peer.to != 1);
+    peer.pulled = peer.from == 2 && peer.to == 1;
+  }
+  char file[] = "/tmp/collectives-machine-XXXXXX";
+  ::close(::mkstemp(file));
+  std::ofstream(file) << to_json(machine);
+  const Variable described("COLLECTIVES_MACHINE", file);
+  try_algorithms({"one way read", 3, "auto"}, counted(3), small_host({"", 3, ""}, Wire::flagged), 100'000, {"two_shot", "ring", "balanced_tree"});
+  std::filesystem::remove(file);
+}
+
 #if COLLECTIVES_HAS_CUDA
+
+TEST_CASE("ranks that read what their peers have for them get exact results, on GPUs", "[gpu][reach]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const Reach reach = GENERATE(from_range(pulls()));
+  std::vector<int> devices;
+  for (int rank = 0; rank < reach.ranks; ++rank) devices.push_back(rank % gpus);
+  Options options;
+  options.pool_bytes = static_cast<std::size_t>((reach.ranks + gpus - 1) / gpus) * (8u << 20);
+  try_algorithms(reach, devices, options, 1'000'000, all_algorithms);
+}
 
 TEST_CASE("ranks of which only some reach each other get exact results, on GPUs", "[gpu][reach]") {
   const int gpus = cuda_device_count();

@@ -37,6 +37,36 @@ TEST_CASE("every algorithm is right on 2 to 16 ranks, for few and many tiles and
   }
 }
 
+TEST_CASE("every algorithm is right where receivers read, all of them or some, which needs flags", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 4, 5, 8, 16);
+  for (const AlgorithmChoice choice : every_algorithm())
+    for (const auto& pulled : ways_to_pull(ranks)) {
+      const auto programs = lower(build_schedule(choice, ranks), pulled);
+      CHECK(programs[0].rows <= max_edges);
+      for (const int tiles : {1, 2, 3, 9})
+        for (const int stages : {2, 4}) {
+          SymbolicRun options{.tiles = tiles, .stages = stages};
+          options.in_place = tiles % 2 == 1;
+          CAPTURE(ranks, to_string(choice), tiles, stages, programs[0].pulled);
+          CHECK(verify(programs, options) == "");
+          options.wire = Wire::sentinel;
+          if (programs[0].pulled) CHECK(verify(programs, options) == "what is pulled needs flags");
+        }
+    }
+}
+
+TEST_CASE("calls that pull and calls that push take turns in the same slots", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5);
+  const auto ways = ways_to_pull(ranks);
+  std::vector<std::vector<Program>> turns;
+  for (const AlgorithmChoice choice : {AlgorithmChoice{Algorithm::one_shot}, AlgorithmChoice{Algorithm::ring}, AlgorithmChoice{Algorithm::binary_tree}})
+    for (const auto& pulled : ways) turns.push_back(lower(build_schedule(choice, ranks), pulled));
+  SymbolicRun options{.tiles = 3, .stages = 2, .calls = 2 * static_cast<int>(turns.size())};
+  CHECK(verify_in_turn(turns, options) == "");
+  options.halves = 1;
+  CHECK(verify_in_turn(turns, options) != "");
+}
+
 TEST_CASE("one stage for several tiles deadlocks, which is what min_stages warns of", "[planner][verify]") {
   const int ranks = GENERATE(2, 3, 16);
   for (const AlgorithmChoice choice : every_algorithm()) {

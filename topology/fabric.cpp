@@ -59,6 +59,7 @@ Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
     for (int to = 0; to < ranks.count(); ++to) {
       const bool self = rank == to;
       fabric.links.push_back(link_of(ranks.direct(rank, to), ranks.rate(rank, to), self ? Routes::Route{} : routes.route(rank, to)));
+      fabric.links.back().pulled = ranks.pulled(rank, to);
       fabric.links.back().root = ranks.through_root(rank, to);
       fabric.links.back().unproved = ranks.unproved(rank, to);
       fabric.staged.push_back(link_of(self, ranks.staged(rank, to), self ? Routes::Route{} : routes.staged(rank, to)));
@@ -89,6 +90,20 @@ Fabric host_fabric(int ranks) {
       fabric.staged.push_back(link_of(from == to, core, route));
     }
   return fabric;
+}
+
+// The latency is that of fabric_ranks.cpp.
+void pull_pairs(Fabric& fabric, const std::function<bool(int, int)>& pulled) {
+  for (int a = 0; a < fabric.ranks; ++a)
+    for (int b = a + 1; b < fabric.ranks; ++b) {
+      if (!fabric.link(a, b).direct || !fabric.link(b, a).direct || !pulled(a, b)) continue;
+      for (const auto place : {fabric.index(a, b), fabric.index(b, a)}) {
+        FabricLink& link = fabric.links[place];
+        link.direct = link.unproved = false;
+        link.pulled = true;
+        link.latency_ns += fabric.staged[place].latency_ns;
+      }
+    }
 }
 
 void apply_peer_policy(Fabric& fabric, const std::function<bool(int, int)>& refused) {

@@ -28,12 +28,17 @@ std::string to_string(const Resource& resource);
 /// What one rank can do to another, in whole numbers so that every process computes the same from it.
 struct FabricLink {
   bool direct = false;           ///< stores reach the peer's pool without the host
+  bool pulled = false;           ///< they do not, or slowly, but the peer's loads reach this rank's pool: it reads
   bool root = false;             ///< they do so through a CPU's PCIe root
   bool unproved = false;         ///< direct between two GPUs, and nothing shows so far that data arrive
   std::uint32_t mb_per_s = 0;    ///< one flow
   std::uint32_t latency_ns = 0;  ///< one-way, store to poll
   std::vector<std::uint16_t> route{};  ///< the resources on the way, by index, each once
   bool operator==(const FabricLink&) const = default;
+
+  /// What is under way does not lie in host memory.
+  bool by_peer() const { return direct || pulled; }
+  Handover handover() const { return direct ? Handover::push : pulled ? Handover::pull : Handover::host; }
 };
 
 /// The machine as the planner sees it: ranks, the ordered pairs of them, and what their ways share. Rank 0's is broadcast at
@@ -53,6 +58,8 @@ struct Fabric {
   const FabricLink& link(int from, int to) const { return links[index(from, to)]; }
   /// Does every rank reach every other directly?
   bool fully_connected() const;
+  /// Does anything that these two send each other lie in host memory?
+  bool meet_on_host(int a, int b) const { return !link(a, b).by_peer() || !link(b, a).by_peer(); }
 };
 
 /// The ranks on these GPUs (CUDA ordinals, one a rank, repeats allowed). Unknown bandwidths and latencies get the prior of
@@ -64,6 +71,9 @@ Fabric host_fabric(int ranks);
 
 /// Sends both directions of every pair of ranks that `refused(a, b)` names, for a < b, through host memory.
 void apply_peer_policy(Fabric& fabric, const std::function<bool(int, int)>& refused);
+
+/// Lets both directions of every direct pair of ranks that `pulled(a, b)` names, for a < b, be read by the receiver instead.
+void pull_pairs(Fabric& fabric, const std::function<bool(int, int)>& pulled);
 
 /// Fixed little-endian bytes; `fabric_from_bytes` throws Error(invalid_argument) for anything else.
 std::vector<std::uint8_t> to_bytes(const Fabric& fabric);

@@ -7,7 +7,7 @@ namespace collectives {
 namespace {
 
 // "CFB" and the number of the layout.
-constexpr std::uint32_t layout_mark = 0x02424643;
+constexpr std::uint32_t layout_mark = 0x03424643;
 
 constexpr std::uint32_t last_kind = static_cast<std::uint32_t>(ResourceKind::core_in);
 
@@ -50,7 +50,8 @@ class FabricReader {
 };
 
 void write(Writer& out, const FabricLink& link) {
-  out.word(link.direct | static_cast<std::uint32_t>(link.root) << 1 | static_cast<std::uint32_t>(link.unproved) << 2);
+  out.word(link.direct | static_cast<std::uint32_t>(link.root) << 1 | static_cast<std::uint32_t>(link.unproved) << 2 |
+           static_cast<std::uint32_t>(link.pulled) << 3);
   out.word(link.mb_per_s);
   out.word(link.latency_ns);
   out.word(static_cast<std::uint32_t>(link.route.size()));
@@ -59,10 +60,11 @@ void write(Writer& out, const FabricLink& link) {
 
 FabricLink read_link(FabricReader& in, const Fabric& fabric) {
   FabricLink link;
-  const std::uint32_t ways = in.word_between(0, 7, "expected a link that is direct or not, through a root or not, proved or not");
+  const std::uint32_t ways = in.word_between(0, 15, "expected a link that is direct or not, through a root or not, proved or not, pulled or not");
   link.direct = (ways & 1) != 0;
   link.root = (ways & 2) != 0;
   link.unproved = (ways & 4) != 0;
+  link.pulled = (ways & 8) != 0;
   link.mb_per_s = in.word_between(1, 0xffffffff, "expected a link with a rate");
   link.latency_ns = in.word();
   const std::uint32_t length = in.word_between(0, longest_route, "expected a route of at most 64 resources");

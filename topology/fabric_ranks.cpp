@@ -22,11 +22,16 @@ bool FabricRanks::direct(int a, int b) const {
   if (share_gpu(a, b)) return true;
   const Peer* there = peer(a, b);
   const Peer* back = peer(b, a);
-  return there && back && there->access && back->access;
+  return there && back && there->access && back->access && !there->pulled && !back->pulled;
+}
+
+bool FabricRanks::pulled(int a, int b) const {
+  const Peer* there = peer(a, b);
+  return !share_gpu(a, b) && there && there->pulled;
 }
 
 bool FabricRanks::by_nvlink(int a, int b) const {
-  if (share_gpu(a, b) || !direct(a, b)) return false;
+  if (share_gpu(a, b) || !(direct(a, b) || pulled(a, b))) return false;
   const Peer& entry = *peer(a, b);
   return nvlinks_of(entry.path) > 0 || (entry.path.empty() && entry.gb_per_s > fastest_slot_gb_per_s);
 }
@@ -39,19 +44,21 @@ std::string_view FabricRanks::path(int a, int b) const {
 Rate FabricRanks::rate(int a, int b) const {
   if (share_gpu(a, b)) return local_rate;
   // With access one way only, the figures are of a path that will not be taken.
-  if (!direct(a, b)) return staged(a, b);
+  if (!direct(a, b) && !pulled(a, b)) return staged(a, b);
   const int chip = std::min(gpu(a).compute_capability, gpu(b).compute_capability);
   Rate rate = direct_rate(path(a, b), chip, std::min(slot_gb_per_s(a), slot_gb_per_s(b)));
   const Peer& entry = *peer(a, b);
   if (entry.gb_per_s > 0) rate.gb_per_s = entry.gb_per_s;
   if (entry.latency_us > 0) rate.latency_us = entry.latency_us;
+  // A reader is told through host memory that there is something to read, and the read is one way more.
+  if (entry.pulled) rate.latency_us += staged(a, b).latency_us;
   return rate;
 }
 
 Rate FabricRanks::staged(int a, int b) const {
   Rate rate = staged_rate(std::min(slot_gb_per_s(a), slot_gb_per_s(b)));
   // Without access, what was measured between two GPUs came through host memory.
-  if (const Peer* entry = peer(a, b); entry && !entry->access && entry->gb_per_s > 0) rate.gb_per_s = entry->gb_per_s;
+  if (const Peer* entry = peer(a, b); entry && !entry->access && !entry->pulled && entry->gb_per_s > 0) rate.gb_per_s = entry->gb_per_s;
   return rate;
 }
 

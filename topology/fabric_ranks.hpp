@@ -22,11 +22,13 @@ class FabricRanks {
   bool share_gpu(int a, int b) const { return node(a) == node(b); }
   int on_gpu_of(int rank) const;
 
-  /// Access is claimed both ways.
+  /// Access is claimed both ways, and stores are good for both.
   bool direct(int a, int b) const;
-  /// Directly and by NVLink, by its name or because no slot is as fast.
+  /// They are not, but b reads what a has for it.
+  bool pulled(int a, int b) const;
+  /// By stores or loads, and by NVLink, by its name or because no slot is as fast.
   bool by_nvlink(int a, int b) const;
-  /// Directly, but neither by NVLink nor within PCIe switches.
+  /// By stores, but neither by NVLink nor within PCIe switches.
   bool through_root(int a, int b) const { return !share_gpu(a, b) && direct(a, b) && !by_nvlink(a, b) && crosses_root(path(a, b)); }
   /// Directly, on the word of the driver or a file alone.
   bool unproved(int a, int b) const { return !share_gpu(a, b) && direct(a, b) && peer(a, b)->evidence != Evidence::verified; }

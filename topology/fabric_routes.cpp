@@ -67,7 +67,7 @@ Routes::Route Routes::route(int from, int to) {
     // The flow itself is the limit of links that one pair alone uses.
     if (ranks_.on_gpu_of(from) > 1 || ranks_.on_gpu_of(to) > 1) use(way, ResourceKind::nvlink, a, b, ranks_.rate(from, to).gb_per_s);
     if (const double port = port_gb_per_s(to); port > 0) use(way, ResourceKind::port_in, b, b, port);
-  } else if (!ranks_.direct(from, to)) {
+  } else if (!ranks_.direct(from, to) && !ranks_.pulled(from, to)) {
     return staged(from, to);
   } else if (trees_.at(a)[at(b)] != nowhere) {
     walk(way, a, b);

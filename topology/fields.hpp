@@ -45,6 +45,7 @@ void for_each_field(AnyPeer& peer, Visitor visit) {
   visit("from", peer.from, Presence::required);
   visit("to", peer.to, Presence::required);
   visit("access", peer.access, Presence::optional);
+  visit("pulled", peer.pulled, Presence::optional);
   visit("native_atomics", peer.native_atomics, Presence::optional);
   visit("path", peer.path, Presence::optional);
   visit("gb_per_s", peer.gb_per_s, Presence::optional);

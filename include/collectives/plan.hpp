@@ -83,6 +83,7 @@ struct Move {
   int from = 0;
   int to = 0;
   bool reduces = false;
+  Handover handover = Handover::push;
 };
 
 /// A plan with the reasons for it.

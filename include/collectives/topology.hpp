@@ -49,9 +49,10 @@ struct Peer {
   int from = 0;
   int to = 0;
   bool access = false;  ///< stores and loads reach the peer's memory
+  bool pulled = false;  ///< what `from` has for `to` is read by `to` out of `from`'s memory: stores fail, or are far slower than that
   bool native_atomics = false;
   std::string path;       ///< NV18, PIX, PXB, PHB, NODE, SYS: as nvidia-smi names it; empty if not known
-  double gb_per_s = 0;    ///< of one flow, without access through host memory; 0 if not known
+  double gb_per_s = 0;    ///< of one flow, as it is moved: without access through host memory, unless it is pulled; 0 if not known
   double latency_us = 0;  ///< 0 if not known
   Evidence evidence = Evidence::claimed;
   std::string reason;  ///< why there is no access, in words

@@ -82,6 +82,16 @@ constexpr const char* name_of(Collective collective) {
   return is_valid(collective) ? names[static_cast<int>(collective)] : "unknown";
 }
 
+/// How one rank hands another what it has for it: writes it into the other's memory, lets the other read it out of its own, or leaves it
+/// in host memory.
+enum class Handover : std::uint8_t { push, pull, host };
+
+constexpr const char* name_of(Handover handover) {
+  constexpr const char* names[] = {"push", "pull", "host"};
+  const int index = static_cast<int>(handover);
+  return index < 3 ? names[index] : "unknown";
+}
+
 /// Does it combine what it moves? Bits of the others arrive as they were.
 constexpr bool reduces(Collective collective) {
   return collective == Collective::all_reduce || collective == Collective::reduce_scatter || collective == Collective::reduce;

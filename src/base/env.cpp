@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -34,23 +35,29 @@ LogLevel parse_log(const std::string& value) {
   refuse("COLLECTIVES_LOG", value, "off, error, warn, info or trace");
 }
 
+constexpr const char* p2p_values = "auto, required, off, or pairs of different ranks to refuse such as 0-1,2-3, or to pull such as pull:0-1";
+
 std::pair<int, int> parse_pair(std::string_view pair, const std::string& value) {
   std::pair<int, int> ranks;
   const auto dash = pair.find('-');
   if (dash == std::string_view::npos || !parse_whole(pair.substr(0, dash), ranks.first) ||
       !parse_whole(pair.substr(dash + 1), ranks.second) || ranks.first < 0 || ranks.second < 0 || ranks.first == ranks.second)
-    refuse("COLLECTIVES_P2P", value, "auto, required, off, or pairs of different ranks to refuse such as 0-1,2-3");
+    refuse("COLLECTIVES_P2P", value, p2p_values);
   return ranks;
 }
 
 PeerPolicy parse_p2p(const std::string& value) {
   if (value == "auto") return {};
-  if (value == "required") return {.mode = PeerMode::p2p, .refused = {}};
-  if (value == "off") return {.mode = PeerMode::host, .refused = {}};
+  if (value == "required") return {.mode = PeerMode::p2p};
+  if (value == "off") return {.mode = PeerMode::host};
   PeerPolicy policy;
   for (std::string_view rest = value;;) {
     const auto comma = rest.find(',');
-    policy.refused.push_back(parse_pair(rest.substr(0, comma), value));
+    std::string_view pair = rest.substr(0, comma);
+    constexpr std::string_view pull = "pull:";
+    const bool pulled = pair.starts_with(pull);
+    if (pulled) pair.remove_prefix(pull.size());
+    (pulled ? policy.pulled : policy.refused).push_back(parse_pair(pair, value));
     if (comma == std::string_view::npos) return policy;
     rest.remove_prefix(comma + 1);
   }
@@ -74,6 +81,10 @@ CallSummary parse_summary(const std::string& value) {
   return value == "1" ? CallSummary::process : CallSummary::none;
 }
 
+bool names(const std::vector<std::pair<int, int>>& pairs, int a, int b) {
+  return std::any_of(pairs.begin(), pairs.end(), [=](const auto& pair) { return pair == std::pair(a, b) || pair == std::pair(b, a); });
+}
+
 /// A launcher's number; 0 for what is none.
 int count_from(const char* name) {
   int count = 0;
@@ -82,12 +93,9 @@ int count_from(const char* name) {
 
 }  // namespace
 
-bool PeerPolicy::refuses(int a, int b) const {
-  if (mode == PeerMode::host && a != b) return true;
-  for (const auto& [x, y] : refused)
-    if ((x == a && y == b) || (x == b && y == a)) return true;
-  return false;
-}
+bool PeerPolicy::refuses(int a, int b) const { return (mode == PeerMode::host && a != b) || names(refused, a, b); }
+
+bool PeerPolicy::pulls(int a, int b) const { return names(pulled, a, b); }
 
 std::size_t parse_bytes(std::string_view text, std::string_view what) {
   const std::string number(text.substr(0, text.find_first_not_of("0123456789.")));

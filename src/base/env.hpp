@@ -14,12 +14,14 @@ namespace collectives {
 enum class LogLevel : int { off, error, warn, info, trace };
 
 /// `COLLECTIVES_P2P`: use peer access where it is (auto), everywhere or not at all (required), nowhere (off), or where it is but for
-/// these unordered pairs of ranks.
+/// these unordered pairs of ranks, of which some read each other's memory where the others do without.
 struct PeerPolicy {
   PeerMode mode = PeerMode::automatic;
-  std::vector<std::pair<int, int>> refused;
+  std::vector<std::pair<int, int>> refused{};
+  std::vector<std::pair<int, int>> pulled{};
 
   bool refuses(int a, int b) const;
+  bool pulls(int a, int b) const;
 };
 
 /// What libnccl.so.2 says at the end of a process: nothing, its calls, or those of each rank.

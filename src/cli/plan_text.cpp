@@ -63,7 +63,7 @@ std::string candidates_text(const PlannedCall& call) {
 ordered_json moves_json(const PlannedCall& call) {
   ordered_json moves = ordered_json::array();
   for (const Move& move : call.report.moves)
-    moves.push_back({{"round", move.round}, {"channel", move.channel}, {"from", move.from}, {"to", move.to}, {"reduces", move.reduces}});
+    moves.push_back({{"round", move.round}, {"channel", move.channel}, {"from", move.from}, {"to", move.to}, {"reduces", move.reduces}, {"handover", name_of(move.handover)}});
   return moves;
 }
 
@@ -81,11 +81,12 @@ std::string schedule_text(const PlannedCall& call) {
   };
   std::string out = fmt::format("\nSchedule of {}: {} channel{}\n", to_string(report.plan.choice), report.shares.size(),
                                 report.shares.size() == 1 ? "" : "s");
+  constexpr const char* how[] = {"", ", read by the receiver", ", through host memory"};
   int round = -1;
   for (const Move& move : report.moves) {
     if (move.round != round) out += fmt::format("round {}\n", (round = move.round) + 1);
-    out += fmt::format("  {:>2} -> {:<2}  channel {:<3} {:>10}  {}\n", move.from, move.to, move.channel,
-                       bytes_in_words(std::round(bytes_of(move.channel))), move.reduces ? "reduce" : "copy");
+    out += fmt::format("  {:>2} -> {:<2}  channel {:<3} {:>10}  {}{}\n", move.from, move.to, move.channel,
+                       bytes_in_words(std::round(bytes_of(move.channel))), move.reduces ? "reduce" : "copy", how[static_cast<int>(move.handover)]);
   }
   return out;
 }

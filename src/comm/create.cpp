@@ -125,9 +125,9 @@ KnownFabric agree_on_fabric(Mesh& mesh, const std::vector<int>& devices, Backend
 
 /// On every rank, with rank 0's reasons.
 void expect_mode_together(Mesh& mesh, KnownFabric& known, PeerMode mode) {
-  if (mode != PeerMode::p2p || known.fabric.fully_connected()) return;
-  Bytes text(2048);  // as long on every rank, with a zero at its end
   const std::string mine = missing_pairs(known);
+  if (mode != PeerMode::p2p || mine.empty()) return;
+  Bytes text(2048);  // as long on every rank, with a zero at its end
   std::copy_n(mine.begin(), std::min(mine.size(), text.size() - 1), text.begin());
   throw Error(ErrorCode::unsupported, reinterpret_cast<const char*>(mesh.all_gather(text)[0].data()));
 }
@@ -144,8 +144,8 @@ std::size_t smallest_share(const std::vector<Introduction>& all, const Fabric& f
 
 using Addresses = std::array<std::byte*, max_ranks>;
 
-/// Maps the pools of the peers that are in reach. An empty text, or why it did not work: the ranks must agree before anyone gives up.
-std::string map_peers(World& world, Pool& pool, const RankContext& context, std::uint32_t out_of_reach, Addresses& addresses) {
+/// Maps the pools of the peers but for those named. An empty text, or why it did not work: the ranks must agree before anyone gives up.
+std::string map_peers(World& world, Pool& pool, const RankContext& context, std::uint32_t unmapped, Addresses& addresses) {
   const auto tickets = gather_all(*world.mesh, pool.ticket());
   // A pool that needs no descriptor still takes part in the exchange, with any.
   FileDescriptor own = pool.export_descriptor();
@@ -156,7 +156,7 @@ std::string map_peers(World& world, Pool& pool, const RankContext& context, std:
     for (std::size_t peer = 0; peer < tickets.size(); ++peer) {
       if (static_cast<int>(peer) == context.rank) {
         addresses[peer] = pool.base();
-      } else if ((out_of_reach >> peer & 1u) == 0) {
+      } else if ((unmapped >> peer & 1u) == 0) {
         world.mappings.push_back(map_peer(tickets[peer], descriptors[peer], context.device));
         addresses[peer] = world.mappings.back()->base();
       }
@@ -168,11 +168,11 @@ std::string map_peers(World& world, Pool& pool, const RankContext& context, std:
 }
 
 /// Makes this rank's pool of `kind` in `pools` and maps the peers'. False, on every rank, if any of them failed.
-bool connect(World& world, std::vector<RankPool>& pools, const RankContext& context, PoolKind kind, std::uint32_t out_of_reach, const Settings& settings,
+bool connect(World& world, std::vector<RankPool>& pools, const RankContext& context, PoolKind kind, std::uint32_t unmapped, const Settings& settings,
              Addresses& addresses) {
   const PoolKind own = kind == PoolKind::device ? device_pool_kind(context.device) : kind;
   pools.push_back(make_rank_pool(own, context.device, pool_bound(context.device, settings.options.pool_bytes), context.layout, context.first_epoch));
-  const std::string failure = map_peers(world, *pools.back().pool, context, out_of_reach, addresses);
+  const std::string failure = map_peers(world, *pools.back().pool, context, unmapped, addresses);
   const auto failed = gather_all(*world.mesh, static_cast<std::uint8_t>(!failure.empty()));
   if (!failure.empty()) log(LogLevel::warn, "rank {} cannot map its peers' memory: {}", context.rank, failure);
   return std::all_of(failed.begin(), failed.end(), [](std::uint8_t f) { return f == 0; });
@@ -182,7 +182,7 @@ bool connect(World& world, std::vector<RankPool>& pools, const RankContext& cont
 void meet(World& world, RankContext& context, const MeetingPlaces& places, const Settings& settings) {
   context.out_of_reach = places.out_of_reach[static_cast<std::size_t>(context.rank)];
   context.pools_in_device_memory = places.own == PoolKind::device;
-  bool ok = connect(world, world.pools, context, places.own, context.out_of_reach, settings, context.pools);
+  bool ok = connect(world, world.pools, context, places.own, places.unmapped[static_cast<std::size_t>(context.rank)], settings, context.pools);
   if (ok && places.common) {
     ok = connect(world, world.common, context, *places.common, 0, settings, context.common);
     require(ok, "the ranks cannot share host memory: see the warnings of those that failed", ErrorCode::unsupported);

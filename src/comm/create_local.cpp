@@ -13,14 +13,14 @@
 namespace collectives {
 namespace {
 
-bool reaches(const MeetingPlaces& places, std::size_t rank, std::size_t peer) { return (places.out_of_reach[rank] >> peer & 1u) == 0; }
+bool maps(const MeetingPlaces& places, std::size_t rank, std::size_t peer) { return (places.unmapped[rank] >> peer & 1u) == 0; }
 
-/// Lets every rank's device reach the pools of the ranks in its reach.
+/// Lets every rank's device reach the pools that it writes or reads.
 void grant_access(const World& world, const MeetingPlaces& places, const std::vector<int>& devices) {
   if (places.own != PoolKind::device) return;
   for (std::size_t rank = 0; rank < devices.size(); ++rank)
     for (std::size_t peer = 0; peer < devices.size(); ++peer)
-      if (reaches(places, rank, peer)) world.pools[rank].pool->grant(devices[peer]);
+      if (maps(places, peer, rank)) world.pools[rank].pool->grant(devices[peer]);
 }
 
 void set_addresses(RankContext& context, const World& world, const MeetingPlaces& places) {
@@ -29,7 +29,7 @@ void set_addresses(RankContext& context, const World& world, const MeetingPlaces
   context.pools_in_device_memory = is_device_memory(places.own);
   const auto& common = places.common ? world.common : world.pools;
   for (std::size_t peer = 0; peer < world.pools.size(); ++peer) {
-    context.pools[peer] = reaches(places, own, peer) ? world.pools[peer].pool->base() : nullptr;
+    context.pools[peer] = maps(places, own, peer) ? world.pools[peer].pool->base() : nullptr;
     context.common[peer] = common[peer].pool->base();
   }
 }
@@ -54,7 +54,7 @@ bool prove_all(const World& world, const MeetingPlaces& meeting, Fabric& fabric,
   for (std::size_t rank = 0; rank < devices.size(); ++rank) {
     ProvingRank& own = ranks.emplace_back(ProvingRank{.rank = static_cast<int>(rank), .device = devices[rank]});
     for (std::size_t peer = 0; peer < devices.size(); ++peer)
-      if (reaches(meeting, rank, peer)) own.pools[peer] = world.pools[peer].pool->base();
+      if (maps(meeting, rank, peer)) own.pools[peer] = world.pools[peer].pool->base();
   }
   return demote(fabric, prove(ranks, due, fabric.ranks, layout, now_ns()), first);
 }

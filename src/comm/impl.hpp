@@ -62,7 +62,8 @@ KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const S
 struct MeetingPlaces {
   PoolKind own = PoolKind::host;
   std::optional<PoolKind> common;                        ///< of a second pool a rank, if there are both
-  RankMasks out_of_reach{};                              ///< of each rank: those it meets in common memory alone, a bit each
+  RankMasks out_of_reach{};                              ///< of each rank: those it meets in common memory, but for what is pulled, a bit each
+  RankMasks unmapped{};                                  ///< of each rank: those whose own pools it neither writes nor reads, a bit each
 
   /// How many of a rank's pools share one bound.
   std::size_t pools_a_bound() const { return common == own ? 2 : 1; }

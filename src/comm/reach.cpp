@@ -8,20 +8,18 @@
 namespace collectives {
 namespace {
 
-bool both_ways(const Fabric& fabric, int a, int b) { return fabric.link(a, b).direct && fabric.link(b, a).direct; }
-
-/// "0-2, 1-2 (reason); 0-1 (another)" of the pairs that meet in host memory, and how many they are.
-struct HostPairs {
+/// "0-2, 1-2 (reason); 0-1 (another)" of some pairs, and how many they are.
+struct NamedPairs {
   int count = 0;
   std::string text;
 };
 
-HostPairs host_pairs(const KnownFabric& known) {
+NamedPairs pairs_that(const KnownFabric& known, const std::function<bool(int, int)>& are) {
   std::map<std::string, std::string> by_reason;
-  HostPairs pairs;
+  NamedPairs pairs;
   for (int a = 0; a < known.fabric.ranks; ++a)
     for (int b = a + 1; b < known.fabric.ranks; ++b) {
-      if (both_ways(known.fabric, a, b)) continue;
+      if (!are(a, b)) continue;
       ++pairs.count;
       const auto reason = known.reasons.find({a, b});
       std::string& listed = by_reason[reason == known.reasons.end() ? "no reason is known" : reason->second];
@@ -31,10 +29,18 @@ HostPairs host_pairs(const KnownFabric& known) {
   return pairs;
 }
 
+NamedPairs host_pairs(const KnownFabric& known) {
+  return pairs_that(known, [&](int a, int b) { return known.fabric.meet_on_host(a, b); });
+}
+
+NamedPairs pulled_pairs(const KnownFabric& known) {
+  return pairs_that(known, [&](int a, int b) { return !known.fabric.meet_on_host(a, b) && known.fabric.link(a, b).pulled; });
+}
+
 void note(KnownFabric& known, const char* reason) {
   for (int a = 0; a < known.fabric.ranks; ++a)
     for (int b = a + 1; b < known.fabric.ranks; ++b)
-      if (!both_ways(known.fabric, a, b)) known.reasons.try_emplace({a, b}, reason);
+      if (known.fabric.meet_on_host(a, b)) known.reasons.try_emplace({a, b}, reason);
 }
 
 }  // namespace
@@ -48,7 +54,7 @@ PairReasons reasons_of(const Machine& machine, const std::vector<int>& devices) 
     };
     const Peer* peer = machine.peer(node_of(from), node_of(to));
     if (peer == nullptr) return "the machine's description does not say that they have access";
-    if (peer->access) return {};
+    if (peer->access && !peer->pulled) return {};
     return peer->reason.empty() ? "no peer access" : peer->reason;
   };
   PairReasons reasons;
@@ -71,6 +77,13 @@ void refuse_pairs(KnownFabric& known, const std::string& reason, const std::func
       if (refused(a, b)) known.reasons.try_emplace({a, b}, reason);
 }
 
+void pull_pairs(KnownFabric& known, const std::string& reason, const std::function<bool(int, int)>& pulled) {
+  pull_pairs(known.fabric, pulled);
+  for (int a = 0; a < known.fabric.ranks; ++a)
+    for (int b = a + 1; b < known.fabric.ranks; ++b)
+      if (pulled(a, b)) known.reasons.try_emplace({a, b}, reason);
+}
+
 void note_failed_proofs(KnownFabric& known) { note(known, "what one stores does not arrive at the other"); }
 
 void note_unmapped(KnownFabric& known) {
@@ -79,21 +92,23 @@ void note_unmapped(KnownFabric& known) {
 }
 
 std::string missing_pairs(const KnownFabric& known) {
-  const HostPairs pairs = host_pairs(known);
+  const NamedPairs pairs = host_pairs(known);
   return pairs.count == 0 ? "" : fmt::format("mode p2p: expected every pair of ranks to reach each other's memory; missing: {}", pairs.text);
 }
 
 void expect_mode(const KnownFabric& known, PeerMode mode) {
-  if (mode == PeerMode::p2p) require(known.fabric.fully_connected(), [&] { return missing_pairs(known); }, ErrorCode::unsupported);
+  if (mode == PeerMode::p2p) require(missing_pairs(known).empty(), [&] { return missing_pairs(known); }, ErrorCode::unsupported);
 }
 
 std::string choice_text(const KnownFabric& known, PeerMode mode) {
   const int ranks = known.fabric.ranks, all = ranks * (ranks - 1) / 2;
-  const HostPairs pairs = host_pairs(known);
+  const NamedPairs pairs = host_pairs(known), pulled = pulled_pairs(known);
   std::string text = fmt::format("{} {} on {}, mode {}", ranks, ranks == 1 ? "rank" : "ranks", known.fabric.backend == Backend::cuda ? "GPUs" : "the host", name_of(mode));
   if (all == 0) return text;
-  if (pairs.count == 0) return text + ": every pair writes into each other's memory";
-  return text + fmt::format(": {} of {} pairs meet in host memory: {}", pairs.count, all, pairs.text);
+  if (known.fabric.fully_connected()) return text + ": every pair writes into each other's memory";
+  if (pairs.count > 0) text += fmt::format(": {} of {} pairs meet in host memory: {}", pairs.count, all, pairs.text);
+  if (pulled.count > 0) text += fmt::format("{} {} of {} pairs read each other's memory: {}", pairs.count > 0 ? ";" : ":", pulled.count, all, pulled.text);
+  return text;
 }
 
 void log_choice(const KnownFabric& known, PeerMode mode) {

@@ -27,12 +27,15 @@ PairReasons reasons_of(const Machine& machine, const std::vector<int>& devices);
 /// Leads the pairs that `refused(a, b)` names, for a < b, through host memory. A pair that had no access keeps its reason.
 void refuse_pairs(KnownFabric& known, const std::string& reason, const std::function<bool(int, int)>& refused);
 
+/// Lets the pairs that `pulled(a, b)` names, for a < b, read each other's memory where they wrote.
+void pull_pairs(KnownFabric& known, const std::string& reason, const std::function<bool(int, int)>& pulled);
+
 /// Pairs that a proof has taken out of the fabric since.
 void note_failed_proofs(KnownFabric& known);
 /// All pairs meet in host memory, because their devices' memory could not be mapped.
 void note_unmapped(KnownFabric& known);
 
-/// What mode p2p says of the pairs that are not direct; empty if all are.
+/// What mode p2p says of the pairs that meet in host memory; empty if none do.
 std::string missing_pairs(const KnownFabric& known);
 /// Throws Error(unsupported) with that text in mode p2p.
 void expect_mode(const KnownFabric& known, PeerMode mode);

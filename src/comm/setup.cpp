@@ -73,7 +73,7 @@ Machine detected_with_verdicts() {
 Settings settings_from(const Options& options) {
   const Environment environment = read_environment();
   Settings settings{.options = options, .p2p = environment.p2p, .machine_file = environment.machine_file, .timeout_ms = environment.timeout_ms};
-  if (options.mode) settings.p2p = {.mode = *options.mode, .refused = {}};
+  if (options.mode) settings.p2p = {.mode = *options.mode};
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
@@ -174,9 +174,10 @@ KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const S
     known = {fabric_of(machine, devices), reasons_of(machine, devices)};
   }
   known.fabric.backend = backend;
-  const PeerPolicy in_options{.mode = PeerMode::automatic, .refused = settings.options.refused};
+  const PeerPolicy in_options{.refused = settings.options.refused};
   refuse_pairs(known, settings.p2p.mode == PeerMode::host ? "mode host" : "refused by COLLECTIVES_P2P", [&](int a, int b) { return settings.p2p.refuses(a, b); });
   refuse_pairs(known, "refused by the options", [&](int a, int b) { return in_options.refuses(a, b); });
+  pull_pairs(known, "pulled by COLLECTIVES_P2P", [&](int a, int b) { return settings.p2p.pulls(a, b); });
   return known;
 }
 
@@ -191,13 +192,18 @@ RankMasks pairs_apart(const Fabric& fabric) {
 MeetingPlaces meeting_places(const Fabric& fabric) {
   const bool host = fabric.backend == Backend::host;
   const PoolKind common = host ? PoolKind::host : PoolKind::pinned;
-  MeetingPlaces places{.own = host ? PoolKind::host : PoolKind::device, .common = {}, .out_of_reach = pairs_apart(fabric)};
+  MeetingPlaces places{.own = host ? PoolKind::host : PoolKind::device, .common = {}, .out_of_reach = pairs_apart(fabric), .unmapped = {}};
   int refused = 0;
-  for (const std::uint32_t mask : places.out_of_reach) refused += std::popcount(mask);
+  for (int a = 0; a < fabric.ranks; ++a)
+    for (int b = 0; b < fabric.ranks; ++b) {
+      if ((places.out_of_reach[static_cast<std::size_t>(a)] >> b & 1u) == 0) continue;
+      if (!fabric.link(b, a).pulled) places.unmapped[static_cast<std::size_t>(a)] |= 1u << b;
+      ++refused;
+    }
   if (refused == 0) return places;
   // Host ranks of which no two reach each other lose nothing where all pools are common. A GPU keeps one of its own even so: what only its own
   // blocks count by, they would count over PCIe, 4 us a block.
-  if (host && refused == fabric.ranks * (fabric.ranks - 1)) return {.own = common, .common = {}, .out_of_reach = {}};
+  if (host && refused == fabric.ranks * (fabric.ranks - 1)) return {.own = common, .common = {}, .out_of_reach = {}, .unmapped = {}};
   places.common = common;
   return places;
 }

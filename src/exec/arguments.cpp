@@ -67,7 +67,7 @@ void Arguments::fill_program(const Program& program) {
   const auto copy = [&](const std::vector<Edge>& from) {
     for (const Edge& edge : from) {
       ensure(edges < kernels::max_edges, "a program has more edges than the kernel's arguments");
-      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, (context_->out_of_reach >> edge.peer & 1u) != 0};
+      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, edge.row, (context_->out_of_reach >> edge.peer & 1u) != 0, edge.pulled};
     }
   };
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
@@ -106,10 +106,11 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
   args.stages = static_cast<std::uint32_t>(plan.stages);
   fill_ranks(args, call, plan);
-  const std::size_t used = static_cast<std::size_t>(program.lanes) * static_cast<std::size_t>(plan.blocks * plan.stages) * slot_bytes_of(plan);
+  const std::size_t used = static_cast<std::size_t>(program.rows) * static_cast<std::size_t>(plan.blocks * plan.stages) * slot_bytes_of(plan);
   args.wide = plan.wide;
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
   const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
+  ensure(!program.pulled || plan.wire == Wire::flagged, "what is pulled needs flags");
   ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }

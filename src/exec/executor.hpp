@@ -62,9 +62,9 @@ struct RankContext {
   int mail_blocks = 1;                 ///< that can run at once; each rank's own business
   std::optional<Wire> mail_wire{};     ///< forced for sends and receives, where `sentinel` means escaped; the same on every rank
   bool pools_in_device_memory = false;
-  std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those out of its reach
+  std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those it neither writes nor reads
   std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach
-  std::uint32_t out_of_reach = 0;              ///< ranks that meet this one in common memory alone, a bit each
+  std::uint32_t out_of_reach = 0;              ///< ranks that meet this one in common memory, but for what is pulled, a bit each
   MailWays mail_ways{};                        ///< the executor fills it in
   /// A rank whose process has gone without a word, if any; called now and then while waiting, as is the next.
   std::function<std::optional<int>()> lost_peer = [] { return std::nullopt; };

@@ -22,7 +22,16 @@ std::string rounds_in_words(int rounds) { return fmt::format("{} round{}", round
 
 std::string ranks_in_words(const Fabric& fabric) {
   if (fabric.ranks == 1) return "one rank";
-  const char* reach = fabric.fully_connected() ? "each reaches every other directly" : "some reach each other through the host only";
+  bool host = false, pulled = false;
+  for (int from = 0; from < fabric.ranks; ++from)
+    for (int to = 0; to < fabric.ranks; ++to) {
+      host = host || (from != to && !fabric.link(from, to).by_peer());
+      pulled = pulled || fabric.link(from, to).pulled;
+    }
+  const char* reach = host && pulled ? "some reach each other through the host only, some read what others have for them"
+                      : host         ? "some reach each other through the host only"
+                      : pulled       ? "some read what others have for them"
+                                     : "each reaches every other directly";
   return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
 }
 

@@ -5,7 +5,7 @@
 namespace collectives {
 namespace {
 
-bool reach_each_other(const Fabric& fabric, int a, int b) { return fabric.link(a, b).direct && fabric.link(b, a).direct; }
+bool reach_each_other(const Fabric& fabric, int a, int b) { return fabric.link(a, b).by_peer() && fabric.link(b, a).by_peer(); }
 
 /// How many of these reach and are reached by it.
 auto company(const Fabric& fabric, const std::vector<int>& ranks, int rank) {

@@ -21,7 +21,7 @@ constexpr std::size_t default_sentinel_bytes = std::size_t{93} << 18, default_fl
 }
 
 /// Chunks are channels. Between all and all each pair has a chunk, so that they are more than one buffer.
-void add_moves(PlanReport& report, const Schedule& schedule, Collective collective) {
+void add_moves(PlanReport& report, const Schedule& schedule, Collective collective, const Fabric& fabric) {
   const bool pairs = collective == Collective::all_to_all || collective == Collective::exchange;
   const double buffers = pairs ? schedule.ranks : 1;
   const auto equal = std::vector<std::uint32_t>(static_cast<std::size_t>(schedule.chunks), 1);
@@ -30,7 +30,8 @@ void add_moves(PlanReport& report, const Schedule& schedule, Collective collecti
   for (const std::uint32_t weight : weights) report.shares.push_back(buffers * weight / total);
   for (std::size_t round = 0; round < schedule.rounds.size(); ++round)
     for (const Transfer& transfer : schedule.rounds[round])
-      report.moves.push_back({static_cast<int>(round), transfer.chunk, transfer.from, transfer.to, transfer.action == Action::reduce});
+      report.moves.push_back({static_cast<int>(round), transfer.chunk, transfer.from, transfer.to, transfer.action == Action::reduce,
+                              fabric.link(transfer.from, transfer.to).handover()});
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ Planner planner_on(const Machine& machine, const std::vector<int>& devices) {
 PlanReport plan_call(const Machine& machine, const std::vector<int>& devices, const PlanRequest& request) {
   const Planner planner = planner_on(machine, devices);
   PlanReport report = planner.explain(request);
-  add_moves(report, planner.schedule(request, report.plan), request.collective);
+  add_moves(report, planner.schedule(request, report.plan), request.collective, planner.fabric());
   return report;
 }
 

@@ -56,7 +56,7 @@ void require_verified(const Routine& routine) {
     options.tiles = options.stages + 1;
     options.in_place = strict;
     options.rank_order = is_direct(routine.choice.algorithm);
-    options.wire = strict ? Wire::sentinel : Wire::flagged;
+    options.wire = strict && !routine.programs[0].pulled ? Wire::sentinel : Wire::flagged;
     const std::string fault = verify(routine.programs, options);
     require(
         fault.empty(), [&] { return to_string(routine.choice) + " does not verify: " + fault; }, ErrorCode::internal);
@@ -72,6 +72,15 @@ std::vector<AlgorithmChoice> choices_for(const Survey& survey, const std::option
   return choices;
 }
 
+/// By sender, the receivers that read.
+std::vector<RankMask> pulled_in(const Fabric& fabric) {
+  std::vector<RankMask> pulled(static_cast<std::size_t>(fabric.ranks), 0);
+  for (int from = 0; from < fabric.ranks; ++from)
+    for (int to = 0; to < fabric.ranks; ++to)
+      if (fabric.link(from, to).pulled) pulled[static_cast<std::size_t>(from)] |= mask_of(to);
+  return pulled;
+}
+
 Survey survey_sound(const Fabric& fabric) {
   require_sound(fabric);
   return survey_of(fabric);
@@ -81,7 +90,7 @@ Survey survey_sound(const Fabric& fabric) {
 
 Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits) {
   Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .cost = {}};
-  routine.programs = lower(routine.schedule);
+  routine.programs = lower(routine.schedule, pulled_in(fabric));
   require_verified(routine);
   routine.cost = cost_of(routine.schedule, fabric, limits);
   return routine;

@@ -28,8 +28,8 @@ struct Holding {
 
 class Lowering {
  public:
-  explicit Lowering(const Schedule& schedule)
-      : schedule_(schedule), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0) {
+  Lowering(const Schedule& schedule, const std::vector<RankMask>& pulled)
+      : schedule_(schedule), pulled_(pulled), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0), rows_(drafts_.size(), 0) {
     givers_.resize(count(schedule.chunks), all_of(schedule.ranks));
     takers_ = givers_;
     std::copy(schedule.givers.begin(), schedule.givers.end(), givers_.begin());
@@ -89,10 +89,13 @@ class Lowering {
     const int lane = incoming_[count(transfer.to)]++;
     const int credit = outgoing_[count(transfer.from)]++;
     require(lane < max_lanes && credit < max_lanes, "a rank has more transfers than lanes");
-    Edge edge{static_cast<std::uint8_t>(transfer.to), static_cast<std::uint8_t>(lane), static_cast<std::uint8_t>(credit)};
+    const bool pulled = !pulled_.empty() && (pulled_[count(transfer.from)] & mask_of(transfer.to)) != 0;
+    any_pulled_ = any_pulled_ || pulled;
+    const int row = rows_[count(pulled ? transfer.from : transfer.to)]++;
+    const Edge edge{static_cast<std::uint8_t>(transfer.to), static_cast<std::uint8_t>(lane), static_cast<std::uint8_t>(credit), static_cast<std::uint8_t>(row), pulled};
     sender.step.sends.push_back(edge);
-    const Arrival arrival{transfer.action, transfer.to,  transfer.chunk,
-                          held.inputs,     sender.ready, {static_cast<std::uint8_t>(transfer.from), edge.lane, edge.credit}};
+    Arrival arrival{transfer.action, transfer.to, transfer.chunk, held.inputs, sender.ready, edge};
+    arrival.edge.peer = static_cast<std::uint8_t>(transfer.from);
     // An input is read again for every round it is sent in, so that no receiver has to buffer it early.
     if (sender.step.receives.empty()) held.current = -1;
     return arrival;
@@ -168,6 +171,8 @@ class Lowering {
     Program program{.rank = rank, .ranks = schedule_.ranks, .chunks = schedule_.chunks, .steps = {}, .bounds = bounds_, .givers = givers_, .takers = takers_};
     program.lanes = *std::max_element(incoming_.begin(), incoming_.end());
     program.credits = *std::max_element(outgoing_.begin(), outgoing_.end());
+    program.rows = *std::max_element(rows_.begin(), rows_.end());
+    program.pulled = any_pulled_;
     program.min_stages = min_stages;
     const auto distance = [&](const Edge& edge) { return (edge.peer - rank + schedule_.ranks) % schedule_.ranks; };
     std::size_t edges = 0;
@@ -193,10 +198,13 @@ class Lowering {
   }
 
   const Schedule& schedule_;
+  const std::vector<RankMask>& pulled_;
   std::vector<std::vector<Draft>> drafts_;  ///< by rank, in the order they were opened
   std::vector<Holding> holdings_;           ///< by rank and chunk
   std::vector<int> incoming_;
   std::vector<int> outgoing_;
+  std::vector<int> rows_;  ///< of slots, in each rank's pool
+  bool any_pulled_ = false;
   std::vector<std::uint32_t> bounds_;
   std::vector<RankMask> givers_, takers_;  ///< by chunk
 };
@@ -219,9 +227,10 @@ void require_in_range(const Schedule& schedule) {
 
 }  // namespace
 
-std::vector<Program> lower(const Schedule& schedule) {
+std::vector<Program> lower(const Schedule& schedule, const std::vector<RankMask>& pulled) {
   require_in_range(schedule);
-  return Lowering(schedule).run();
+  require(pulled.empty() || pulled.size() == static_cast<std::size_t>(schedule.ranks), "what is pulled is said of every rank, or of none");
+  return Lowering(schedule, pulled).run();
 }
 
 std::size_t chunk_begin(const Program& program, std::size_t packs, int chunk) {

@@ -15,12 +15,15 @@ inline constexpr int max_edges = 64;  ///< receives and sends of a rank together
 inline constexpr int max_lanes = 32;  ///< incoming transfers of a rank, and outgoing ones
 inline constexpr int max_chunks = 256;  ///< of a schedule; a rank's own steps touch at most max_steps of them
 
-/// One end of a transfer, seen from a rank. Every transfer of a schedule is a lane of its own: a row of slots in the
-/// receiver's pool with a flag word there, and a credit word in the sender's pool.
+/// One end of a transfer, seen from a rank. Every transfer of a schedule is a lane of its own: a flag word in the receiver's pool, a
+/// credit word in the sender's, and a row of slots. That is in the receiver's pool, where the sender writes, or, if it is pulled, in
+/// the sender's, out of which the receiver reads.
 struct Edge {
   std::uint8_t peer = 0;
   std::uint8_t lane = 0;    ///< which of the receiver's incoming transfers this is
   std::uint8_t credit = 0;  ///< which of the sender's outgoing transfers this is
+  std::uint8_t row = 0;     ///< which of the rows of slots in its pool
+  bool pulled = false;
   bool operator==(const Edge&) const = default;
 };
 
@@ -45,20 +48,23 @@ struct Step {
 /// for i in 0 .. T + max delay - 1: for step in steps, in order:
 ///   t = i - step.delay; skip unless 0 <= t < T
 ///   for each send:    if T > stages and t >= stages: wait until credit[send.credit] >= (e, t - stages + 1)
-///   for each receive: wait until slot (e & 1, lane, t % stages) holds tile t    (flagged: data[lane] >= (e, t + 1))
-///   read the slots (sentinel: and empty them), combine, write the peers' slots, store
+///   for each receive: wait until slot (e & 1, row, t % stages) holds tile t    (flagged: data[lane] >= (e, t + 1))
+///   read the slots (sentinel: and empty them), combine, write the slots of the sends, store
 ///   flagged:      signal data[lane] = (e, t + 1) at each receiver
 ///   T > stages:   signal credit[receive.credit] = (e, t + 1) at each sender
 /// wait for header(e) of every peer
 /// ```
-/// The headers prove, for any schedule, that every peer has finished call e-1 when call e ends here, so the two halves of
-/// the slots (e & 1) need nothing else across calls.
+/// Only the flagged wire is pulled: a sentinel's slot is polled and emptied by its reader, which is for the pool's owner. The headers
+/// prove, for any schedule, that every peer has finished call e-1 when call e ends here, so the two halves of the slots (e & 1) need
+/// nothing else across calls.
 struct Program {
   int rank = 0;
   int ranks = 0;
   int chunks = 1;
-  int lanes = 0;    ///< the most incoming transfers of any rank: slots are laid out for this many everywhere
+  int lanes = 0;    ///< the most incoming transfers of any rank
   int credits = 0;  ///< the most outgoing transfers of any rank
+  int rows = 0;     ///< of slots in any rank's pool, the most: slots are laid out for this many everywhere
+  bool pulled = false;  ///< a transfer is, of any rank
   int max_delay = 0;
   int min_stages = 2;  ///< where tiles > stages, fewer stages than this may deadlock; the same on every rank
   std::vector<Step> steps;
@@ -71,10 +77,11 @@ struct Program {
 std::size_t chunk_begin(const Program& program, std::size_t packs, int chunk);
 std::size_t longest_chunk(const Program& program, std::size_t packs);
 
-/// A program for each rank. Receives that are not sent on before the next one are merged into one step, so their operands are
-/// combined in ascending order of rank together. Steps come in ascending order of delay: every push of a round is issued before the
-/// first wait of a later one. Throws Error(invalid_argument) for a schedule that is out of range, takes and combines a chunk in
-/// one round, sends what it does not have, or needs more than max_steps, max_edges or max_lanes.
-std::vector<Program> lower(const Schedule& schedule);
+/// A program for each rank. `pulled` names, by sender, the receivers that read what it has for them out of its pool. Receives that are
+/// not sent on before the next one are merged into one step, so their operands are combined in ascending order of rank together. Steps
+/// come in ascending order of delay: every push of a round is issued before the first wait of a later one. Throws
+/// Error(invalid_argument) for a schedule that is out of range, takes and combines a chunk in one round, sends what it does not have,
+/// or needs more than max_steps, max_edges or max_lanes.
+std::vector<Program> lower(const Schedule& schedule, const std::vector<RankMask>& pulled = {});
 
 }  // namespace collectives

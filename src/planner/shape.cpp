@@ -192,14 +192,14 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   const Program& program = routine.programs.front();
   const std::size_t packs = std::max<std::size_t>(divide_up(plan.bytes, pack_bytes), 1);
   const std::size_t chunk_packs = longest_chunk(program, packs);
-  const int lanes = std::max(program.lanes, 1);
+  const int rows = std::max(program.rows, 1);
   const int limit = block_limit(fabric, options);
   if (shape_copies(plan, chunk_packs, fabric, limit, options.copy_slot_bytes, operation)) return divide_up(chunk_packs, plan.tile_bytes / pack_bytes);
-  plan.wire = wire_for(options, fabric, operation.type, plan.bytes);
+  plan.wire = program.pulled ? Wire::flagged : wire_for(options, fabric, operation.type, plan.bytes);
   if (has_direct_kernel(plan, fabric, operation)) {
     const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
     const bool shaped = moves ? shape_move(plan, chunk_packs, fabric.ranks, limit, options.sentinel_slot_bytes)
-                              : shape_direct(plan, chunk_packs, lanes, limit, options.sentinel_slot_bytes);
+                              : shape_direct(plan, chunk_packs, rows, limit, options.sentinel_slot_bytes);
     if (!shaped) return {};
     return tiles_of(plan, chunk_packs);
   }
@@ -213,9 +213,9 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
     plan.tile_bytes = std::min<std::size_t>(share, 4 * static_cast<std::size_t>(plan.threads)) * pack_bytes;
   }
   const std::size_t slot_bytes = plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes;
-  fit_two_stages(plan, chunk_packs, lanes, slot_bytes);
+  fit_two_stages(plan, chunk_packs, rows, slot_bytes);
   const auto fewest = static_cast<std::size_t>(std::max(program.min_stages, 2));
-  if (!fit_stages(plan, chunk_packs, lanes, slot_bytes, fewest, std::max<std::size_t>(fewest, 8))) return {};
+  if (!fit_stages(plan, chunk_packs, rows, slot_bytes, fewest, std::max<std::size_t>(fewest, 8))) return {};
   return tiles_of(plan, chunk_packs);
 }
 

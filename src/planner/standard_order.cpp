@@ -17,7 +17,7 @@ namespace {
 /// Of each ordered pair, what it is by itself.
 std::vector<Colour> flows_of(const Fabric& fabric) {
   std::vector<Colour> flows;
-  for (const FabricLink& link : fabric.links) flows.push_back(blend(blend(link.direct * 2u + link.root, link.mb_per_s), link.latency_ns));
+  for (const FabricLink& link : fabric.links) flows.push_back(blend(blend(link.pulled * 4u + link.direct * 2u + link.root, link.mb_per_s), link.latency_ns));
   return flows;
 }
 
@@ -47,7 +47,7 @@ class Ordering {
     const int number = (rank - first_ + fabric_.ranks) % fabric_.ranks;
     if (order_.empty()) return {false, ~reach(rank), 0, 0, colours_.of_rank(rank), number};
     const FabricLink& link = fabric_.link(order_.back(), rank);
-    return {!link.direct, ~std::uint64_t{width(order_.back(), rank)}, link.latency_ns, link.route.size(), colours_.of_rank(rank), number};
+    return {!link.by_peer(), ~std::uint64_t{width(order_.back(), rank)}, link.latency_ns, link.route.size(), colours_.of_rank(rank), number};
   }
 
   /// Of the narrowest limit on the way.

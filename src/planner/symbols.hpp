@@ -65,13 +65,14 @@ class FlagWord {
   std::vector<Event> events_;
 };
 
-/// One slot of a receiver's pool: what it holds, and when it was last written and read. Only its owner reads it.
+/// One slot of a pool: what it holds, and by whom it was last written and read.
 struct SlotState {
   Symbol symbol;
   bool full = false;  ///< sentinel wire: holds a pack that was not read
   int writer = -1;
+  int reader = -1;
   std::uint32_t written = 0;  ///< on the writer's clock
-  std::uint32_t read = 0;     ///< on the owner's clock
+  std::uint32_t read = 0;     ///< on the reader's clock
 };
 
 }  // namespace collectives

@@ -28,13 +28,14 @@ class TurnWalk {
         ranks_(static_cast<int>(turns[0].size())),
         lanes_(most(&Program::lanes)),
         credit_words_(most(&Program::credits)),
+        rows_(most(&Program::rows)),
         chunks_(most(&Program::chunks)) {
     const std::size_t cells = at(ranks_ * chunks_ * options.tiles);
     inputs_.resize(cells);
     outputs_.resize(cells);
     stored_.resize(cells, -1);
     unread_.resize(cells, false);
-    slots_.resize(at(ranks_ * options.halves * lanes_ * options.stages));
+    slots_.resize(at(ranks_ * options.halves * rows_ * options.stages));
     data_.resize(at(options.flag_halves * ranks_ * lanes_));
     credits_.resize(at(options.flag_halves * ranks_ * credit_words_));
     headers_.resize(at(ranks_ * ranks_));
@@ -74,10 +75,13 @@ class TurnWalk {
   FlagWord& credit(int rank, int credit) { return credits_[at((flag_half() * ranks_ + rank) * credit_words_ + credit)]; }
   FlagWord& header(int rank, int peer) { return headers_[at(rank * ranks_ + peer)]; }
   std::vector<Symbol>& outputs() { return options_.in_place ? inputs_ : outputs_; }
-  SlotState& slot(int rank, int lane, int tile) {
+  SlotState& slot(int owner, int row, int tile) {
     const int half = call_ % options_.halves;
-    return slots_[at(((rank * options_.halves + half) * lanes_ + lane) * options_.stages + tile % options_.stages)];
+    return slots_[at(((owner * options_.halves + half) * rows_ + row) * options_.stages + tile % options_.stages)];
   }
+  /// Of what a rank receives, and of what it sends.
+  SlotState& slot_from(int rank, const Edge& edge, int tile) { return slot(edge.pulled ? edge.peer : rank, edge.row, tile); }
+  SlotState& slot_to(int rank, const Edge& edge, int tile) { return slot(edge.pulled ? rank : edge.peer, edge.row, tile); }
 
   bool omits(Sync what, int rank, int step, int edge) const {
     const Omission& omitted = options_.omitted;
@@ -200,8 +204,8 @@ class TurnWalk {
     }
     for (int edge = 0; at(edge) < step.receives.size(); ++edge) {
       if (omits(Sync::data_wait, rank, index, edge)) continue;
-      const int lane = step.receives[at(edge)].lane;
-      const bool there = options_.wire == Wire::flagged ? wait_for(data(rank, lane), flag_value(call_, tile)) : slot(rank, lane, tile).full;
+      const Edge& from = step.receives[at(edge)];
+      const bool there = options_.wire == Wire::flagged ? wait_for(data(rank, from.lane), flag_value(call_, tile)) : slot_from(rank, from, tile).full;
       if (!there) return false;
     }
     return true;
@@ -250,7 +254,7 @@ class TurnWalk {
   }
 
   Symbol read(int rank, const Edge& edge, int tile) {
-    SlotState& found = slot(rank, edge.lane, tile);
+    SlotState& found = slot_from(rank, edge, tile);
     Clock& clock = clocks_[at(rank)];
     if (options_.wire == Wire::sentinel) {
       if (!found.full) fail(rank, fmt::format("reads an empty slot of lane {}", edge.lane));
@@ -258,16 +262,18 @@ class TurnWalk {
     } else if (found.writer >= 0 && clock[at(found.writer)] < found.written) {
       fail(rank, fmt::format("reads lane {} while rank {} may be writing it", edge.lane, found.writer));
     }
+    found.reader = rank;
     found.read = clock[at(rank)];
     return found.symbol;
   }
 
   void write(int rank, const Edge& edge, int tile, const Symbol& symbol) {
-    SlotState& target = slot(edge.peer, edge.lane, tile);
+    SlotState& target = slot_to(rank, edge, tile);
     const Clock& clock = clocks_[at(rank)];
     if (target.full && options_.wire == Wire::sentinel)
       fail(rank, fmt::format("writes a slot of rank {}'s lane {} that was not read", edge.peer, edge.lane));
-    if (clock[at(edge.peer)] < target.read) fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, edge.peer));
+    if (target.reader >= 0 && clock[at(target.reader)] < target.read)
+      fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, target.reader));
     // On the sentinel wire the writer before is known through the reader, who has emptied the slot since.
     const bool unordered = target.writer >= 0 && target.writer != rank && clock[at(target.writer)] < target.written;
     if (unordered) fail(rank, fmt::format("writes rank {}'s lane {} while rank {} may be writing it", edge.peer, edge.lane, target.writer));
@@ -289,6 +295,7 @@ class TurnWalk {
   const int ranks_;
   const int lanes_;
   const int credit_words_;
+  const int rows_;
   const int chunks_;
   std::vector<Symbol> inputs_;
   std::vector<Symbol> outputs_;
@@ -308,8 +315,8 @@ class TurnWalk {
 std::string out_of_bounds(const Program& program, const Program& first, int index, int ranks) {
   const auto said = [&](const char* what) { return fmt::format("rank {}: {}", index, what); };
   if (program.rank != index || program.ranks != ranks) return said("its program is for another rank or number of ranks");
-  if (program.chunks != first.chunks || program.lanes != first.lanes || program.credits != first.credits ||
-      program.bounds != first.bounds || program.givers != first.givers || program.takers != first.takers)
+  if (program.chunks != first.chunks || program.lanes != first.lanes || program.credits != first.credits || program.rows != first.rows ||
+      program.pulled != first.pulled || program.bounds != first.bounds || program.givers != first.givers || program.takers != first.takers)
     return said("its layout is not that of rank 0");
   for (const Step& step : program.steps) {
     if (step.chunk >= program.chunks) return said("a step's chunk is out of bounds");
@@ -319,23 +326,26 @@ std::string out_of_bounds(const Program& program, const Program& first, int inde
         if (edge.peer >= ranks || edge.peer == index) return said("an edge's peer is out of bounds");
         if (edge.lane >= program.lanes) return said("an edge's lane is out of bounds");
         if (edge.credit >= program.credits) return said("an edge's credit is out of bounds");
+        if (edge.row >= program.rows) return said("an edge's row of slots is out of bounds");
+        if (edge.pulled && !program.pulled) return said("an edge is pulled in a program that pulls nothing");
       }
   }
   return {};
 }
 
-// Both ends of a lane name the same credit word. A sender that waits for another's can be safe by chance, when that implies its own.
+// Both ends of a lane name the same credit word and the same slots. A sender that waits for another's credit can be safe by chance, when
+// that implies its own.
 std::string miswired(const std::vector<Program>& programs) {
-  using End = std::array<int, 4>;  // sender, receiver, lane, credit
+  using End = std::array<int, 6>;  // sender, receiver, lane, credit, row, pulled
   std::vector<End> sent, received;
   for (const Program& program : programs)
     for (const Step& step : program.steps) {
-      for (const Edge& edge : step.sends) sent.push_back({program.rank, edge.peer, edge.lane, edge.credit});
-      for (const Edge& edge : step.receives) received.push_back({edge.peer, program.rank, edge.lane, edge.credit});
+      for (const Edge& edge : step.sends) sent.push_back({program.rank, edge.peer, edge.lane, edge.credit, edge.row, edge.pulled});
+      for (const Edge& edge : step.receives) received.push_back({edge.peer, program.rank, edge.lane, edge.credit, edge.row, edge.pulled});
     }
   std::sort(sent.begin(), sent.end());
   std::sort(received.begin(), received.end());
-  return sent == received ? std::string{} : "the two ends of a lane name different ranks, lanes or credits";
+  return sent == received ? std::string{} : "the two ends of a lane name different ranks, lanes, credits or slots";
 }
 
 }  // namespace
@@ -349,6 +359,7 @@ std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const
     return "tiles, stages, calls and halves are at least 1";
   for (const auto& programs : turns) {
     if (programs.size() != turns[0].size()) return "programs for different numbers of ranks";
+    if (programs[0].pulled && options.wire != Wire::flagged) return "what is pulled needs flags";
     for (int rank = 0; rank < ranks; ++rank)
       if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
   }
