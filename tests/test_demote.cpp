@@ -56,6 +56,11 @@ bool agrees(Communicator& communicator, std::uint64_t number) {
 class CallWindow {
  public:
   CallWindow(Communicator& communicator, int ranks) : communicator_(communicator), ranks_(ranks), calls_(32) {}
+  ~CallWindow() {
+    // What is under way may use the buffers until it has ended, however that is.
+    (void)outcome_of([&](int) { communicator_.finish(); }, 0);
+  }
+  CallWindow(const CallWindow&) = delete;
 
   void call(std::uint64_t seed) {
     One& one = calls_[under_way_++];
@@ -127,7 +132,7 @@ TEST_CASE("one rank takes a link out amid a stream of calls, and all change thei
   REQUIRE(before != after);
   CHECK(run_everywhere(kind, 4, of_host_ranks(), [&](Communicator& here) {
           run_calls(here, 3000, [&](std::uint64_t call) {
-            if (here.replanned_at() == 0 && call < 1000) expect_that(here.explain(one_megabyte).explanation == before, "nobody has asked yet");
+            if (call < 1000 && call % 100 == 0) expect_that(here.explain(one_megabyte).explanation == before, "nobody has asked yet");
             if (here.rank() == 2 && call == 1000) here.demote(3, 0);
           });
           expect_that(here.replanned_at() > 1000 && here.replanned_at() <= 3000, "it changed at " + std::to_string(here.replanned_at()));

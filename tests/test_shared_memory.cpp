@@ -1,6 +1,7 @@
 #include "memory/shared_memory.hpp"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/require.hpp"
 #include "ranks.hpp"
