@@ -70,7 +70,7 @@ Options small_host(const Reach& reach, Wire wire) {
   Options options;
   options.backend = Backend::host;
   options.wire = wire;
-  options.pool_bytes = static_cast<std::size_t>(reach.ranks) << 20;  // slots of 128 KB: the largest message needs credits
+  options.pool_bytes = static_cast<std::size_t>(reach.ranks) * (3u << 19);  // two pools a rank, slots of 128 KB: the largest message needs credits
   return options;
 }
 
