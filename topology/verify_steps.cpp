@@ -116,7 +116,7 @@ std::string to_line(const AllReduceStep& step) {
 }
 
 AllReduceStep all_reduce_step_from_line(const std::string& line) {
-  Words words(line);
+  LineWords words(line);
   words.expect("all_reduce");
   AllReduceStep step;
   step.through_host = words.number(2) != 0;
@@ -134,7 +134,7 @@ std::string to_line(const AllReduceCheck& check) {
 }
 
 AllReduceCheck check_from_line(const std::string& line) {
-  Words words(line);
+  LineWords words(line);
   words.expect("checked");
   AllReduceCheck check;
   check.bytes = words.next<std::size_t>();
