@@ -22,7 +22,7 @@ struct KernelCosts {
 /// iteration of the streamed kernel once cost 0.6, 1.0 and 2.0 us beside its transfers on 2, 3 and 4 of them (perf/results), where it
 /// stores to 2, 4 and 6 slots: half of that is left. On two ranks one-shot in several tiles takes 10.9 us for 2 MB and two-shot in one 9.7;
 /// for 4 MB, both in several, 17.0 and 17.3, and for 8 MB 31.0 and 29.9, where only combining tells them apart.
-inline constexpr KernelCosts direct_kernels{.tiled_us = 0.8};
+inline constexpr KernelCosts direct_kernels{.tiled_us = 1.2};
 /// The walker of programs: 8 KB in one round to three peers of 4 H200 take it 5.7 us (kernels/README.md), 0.8 of which its headers'
 /// fence may cost. Its further tiles were not measured: they are given what the direct kernels once took.
 inline constexpr KernelCosts general_kernels{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0.3, .relay_us = 1.0};
