@@ -65,7 +65,7 @@ void soak(std::uint64_t calls) {
       options.backend = Backend::host;
       options.first_epoch = epoch;
       options.wire = Wire::sentinel;
-      options.pool_bytes = 64 << 20;  // for both together: filling more takes longer than the calls
+      options.pool_bytes = 256 << 20;  // for both together
       options.algorithm = pair.first;
       auto first = Communicator::create_local(std::vector<int>(ranks), options);
       options.algorithm = pair.second;
