@@ -101,7 +101,7 @@ TEST_CASE("on four NVLink GPUs one-shot gives way to two-shot between 256 and 51
 
 TEST_CASE("two ranks stay with one-shot until combining every operand twice costs more than a second hop", "[planner][select]") {
   const Planner planner(uniform_fabric(2), with_slots());
-  for (std::size_t bytes = 2; bytes <= 2 * mib; bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::one_shot);
+  for (std::size_t bytes = 2; bytes <= mib; bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::one_shot);
   for (std::size_t bytes = 16 * mib; bytes <= (std::size_t{1} << 32); bytes *= 2) CHECK(chosen(planner, bytes) == Algorithm::two_shot);
 }
 
