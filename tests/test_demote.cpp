@@ -131,11 +131,11 @@ TEST_CASE("one rank takes a link out amid a stream of calls, and all change thei
   const std::string before = explained_without(4, {}), after = explained_without(4, {{0, 3}});
   REQUIRE(before != after);
   CHECK(run_everywhere(kind, 4, of_host_ranks(), [&](Communicator& here) {
-          run_calls(here, 3000, [&](std::uint64_t call) {
-            if (call < 1000 && call % 100 == 0) expect_that(here.explain(one_megabyte).explanation == before, "nobody has asked yet");
-            if (here.rank() == 2 && call == 1000) here.demote(3, 0);
+          run_calls(here, 900, [&](std::uint64_t call) {
+            if (call < 300 && call % 50 == 0) expect_that(here.explain(one_megabyte).explanation == before, "nobody has asked yet");
+            if (here.rank() == 2 && call == 300) here.demote(3, 0);
           });
-          expect_that(here.replanned_at() > 1000 && here.replanned_at() <= 3000, "it changed at " + std::to_string(here.replanned_at()));
+          expect_that(here.replanned_at() > 300 && here.replanned_at() <= 900, "it changed at " + std::to_string(here.replanned_at()));
           expect_that(agrees(here, here.replanned_at()), "everybody changed at one call");
           expect_that(here.explain(one_megabyte).explanation == after, "the plan is that of a communicator without the link");
         }) == all_well(4));
@@ -145,13 +145,13 @@ TEST_CASE("requests that come soon after one another, and from several ranks at 
   const auto kind = GENERATE(MadeAs::threads_of_one, MadeAs::threads_by_id, MadeAs::processes);
   const std::string after = explained_without(4, {{0, 1}, {0, 2}, {1, 3}});
   CHECK(run_everywhere(kind, 4, of_host_ranks(), [&](Communicator& here) {
-          run_calls(here, 1500, [&](std::uint64_t call) {
-            if (here.rank() == 0 && call == 500) here.demote(0, 1);
-            if (here.rank() == 0 && call == 501) here.demote(2, 0);
-            if (here.rank() == 3 && call == 500) here.demote(1, 3);
-            if (here.rank() == 1 && call == 505) here.demote(3, 1);  // as another has asked, or will
+          run_calls(here, 500, [&](std::uint64_t call) {
+            if (here.rank() == 0 && call == 200) here.demote(0, 1);
+            if (here.rank() == 0 && call == 201) here.demote(2, 0);
+            if (here.rank() == 3 && call == 200) here.demote(1, 3);
+            if (here.rank() == 1 && call == 205) here.demote(3, 1);  // as another has asked, or will
           });
-          expect_that(agrees(here, here.replanned_at()) && here.replanned_at() > 500, "everybody changed at one call");
+          expect_that(agrees(here, here.replanned_at()) && here.replanned_at() > 200, "everybody changed at one call");
           expect_that(here.explain(one_megabyte).explanation == after, "the plan is that of a communicator without the links");
         }) == all_well(4));
 }
@@ -162,11 +162,11 @@ TEST_CASE("every link goes, one after the other", "[comm][host][demote]") {
           std::vector<std::pair<int, int>> pairs;
           for (int a = 0; a < 5; ++a)
             for (int b = 0; b < a; ++b) pairs.emplace_back(a, b);
-          run_calls(here, 640, [&](std::uint64_t call) {
-            const auto& [a, b] = pairs[call / 64];
-            if (call % 64 == 9 && here.rank() == static_cast<int>(call / 64 % 5)) here.demote(a, b);
+          run_calls(here, 240, [&](std::uint64_t call) {
+            const auto& [a, b] = pairs[call / 24];
+            if (call % 24 == 9 && here.rank() == static_cast<int>(call / 24 % 5)) here.demote(a, b);
           });
-          expect_that(agrees(here, here.replanned_at()) && here.replanned_at() > 576, "everybody changed at one call");
+          expect_that(agrees(here, here.replanned_at()) && here.replanned_at() > 216, "everybody changed at one call");
         }) == all_well(5));
 }
 

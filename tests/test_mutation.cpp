@@ -143,7 +143,7 @@ void require_no_data_survivors(const std::vector<int>& rank_counts) {
 
 }  // namespace
 
-TEST_CASE("every dropped, duplicated or misdirected edge, step or flag of a program is found", "[planner][verify][mutation]") {
+TEST_CASE("every dropped, duplicated or misdirected edge, step or flag of a program is found", "[planner][verify][mutation][heavy]") {
   require_no_data_survivors({2, 3, 4, 5, 7});
 }
 
@@ -151,7 +151,7 @@ TEST_CASE("every such fault is found on every rank count", "[planner][verify][mu
   require_no_data_survivors({6, 8, 9, 10, 11, 12, 13, 14, 15, 16});
 }
 
-TEST_CASE("what is left out of the synchronisation is found unless something else implies it", "[planner][verify][mutation]") {
+TEST_CASE("what is left out of the synchronisation is found unless something else implies it", "[planner][verify][mutation][heavy]") {
   const std::pair<Sync, const char*> kinds[] = {{Sync::data_wait, "data wait"},     {Sync::data_signal, "data signal"},
                                                 {Sync::credit_wait, "credit wait"}, {Sync::credit_signal, "credit signal"},
                                                 {Sync::header_wait, "header wait"}, {Sync::header_signal, "header signal"}};
