@@ -120,26 +120,27 @@ TEST_CASE("one way of a pair may be read where the other leads through host memo
 
 #if COLLECTIVES_HAS_CUDA
 
-TEST_CASE("ranks that read what their peers have for them get exact results, on GPUs", "[gpu][reach]") {
-  const int gpus = cuda_device_count();
-  REQUIRE(gpus > 0);
-  const Reach reach = GENERATE(from_range(pulls()));
-  std::vector<int> devices;
-  for (int rank = 0; rank < reach.ranks; ++rank) devices.push_back(rank % gpus);
-  Options options;
-  options.pool_bytes = static_cast<std::size_t>((reach.ranks + gpus - 1) / gpus) * (8u << 20);
-  try_algorithms(reach, devices, options, 1'000'000, all_algorithms);
-}
+namespace {
 
-TEST_CASE("ranks of which only some reach each other get exact results, on GPUs", "[gpu][reach]") {
+/// These ranks on the GPUs there are, in turn.
+void try_on_gpus(const Reach& reach, const std::vector<const char*>& names = several) {
   const int gpus = cuda_device_count();
   REQUIRE(gpus > 0);
-  const Reach reach = GENERATE(from_range(reaches()));
   std::vector<int> devices;
   for (int rank = 0; rank < reach.ranks; ++rank) devices.push_back(rank % gpus);
   Options options;
   options.pool_bytes = static_cast<std::size_t>((reach.ranks + gpus - 1) / gpus) * (8u << 20);  // filling pinned pools takes longer than the calls
-  try_algorithms(reach, devices, options, 1'000'000);
+  try_algorithms(reach, devices, options, 1'000'000, names);
+}
+
+}  // namespace
+
+TEST_CASE("ranks that read what their peers have for them get exact results, on GPUs", "[gpu][reach]") {
+  try_on_gpus(GENERATE(from_range(pulls())), all_algorithms);
+}
+
+TEST_CASE("ranks of which only some reach each other get exact results, on GPUs", "[gpu][reach]") {
+  try_on_gpus(GENERATE(from_range(reaches())));
 }
 
 #endif
