@@ -25,6 +25,9 @@ class Contender {
   virtual ~Contender() = default;
   virtual std::string name() const = 0;
 
+  /// What this worker's communicators took to come about.
+  double creation_ms() const { return creation_ms_; }
+
   const RankBuffers& buffers(int local) const { return buffers_.at(static_cast<std::size_t>(local)); }
 
   /// Enclose one call of all local ranks.
@@ -40,6 +43,7 @@ class Contender {
 
  protected:
   std::vector<RankBuffers> buffers_;
+  double creation_ms_ = 0;
 };
 
 /// This library, with `capacity` bytes a buffer. All workers make theirs.

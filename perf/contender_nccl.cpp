@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "perf/contender.hpp"
+#include "perf/stopwatch.hpp"
 
 namespace perf {
 namespace {
@@ -86,6 +87,7 @@ class Nccl final : public Contender {
     bytes = worker_.board->broadcast(worker_.index, bytes);
     NcclId id{};
     std::memcpy(id.internal, bytes.data(), bytes.size());
+    const Stopwatch creation;
     Group group(nccl_);
     for (std::size_t local = 0; local < comms_.size(); ++local) {
       worker_.places[local]->make_current();
@@ -93,6 +95,7 @@ class Nccl final : public Contender {
                   "ncclCommInitRank");
     }
     group.close();
+    creation_ms_ = creation.ms();
   }
 
   std::byte* allocate_window(std::size_t local, std::size_t bytes) {

@@ -6,6 +6,7 @@ namespace {
 class Ours final : public Contender {
  public:
   Ours(Worker& worker, const Collective& collective, std::size_t capacity) : worker_(worker), collective_(collective) {
+    creation_ms_ = worker.creation_ms;
     for (auto& place : worker.places) {
       RankBuffers& buffers = buffers_.emplace_back();
       buffers.in = place->allocate(capacity + 2 * guard_bytes) + guard_bytes;

@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <collectives/error.hpp>
+
+#include "perf/stopwatch.hpp"
 
 namespace perf {
 
@@ -19,12 +20,12 @@ void checked(cudaError_t result, std::source_location where) {
 }
 
 void wait_for(cudaStream_t stream, double deadline_s) {
-  const auto began = std::chrono::steady_clock::now();
+  const Stopwatch waiting;
   for (;;) {
     const cudaError_t state = cudaStreamQuery(stream);
     if (state == cudaSuccess) return;
     if (state != cudaErrorNotReady) checked(state);
-    if (std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() > deadline_s)
+    if (waiting.ms() > deadline_s * 1000)
       throw Error(ErrorCode::timeout, fmt::format("a stream was still busy after {:.0f} s", deadline_s));
   }
 }

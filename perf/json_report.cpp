@@ -143,7 +143,8 @@ void JsonReport::add(const Line& line, const TableStyle& style) {
   document_->json["results"].push_back(std::move(entry));
 }
 
-void JsonReport::finish(const Totals& totals) {
+void JsonReport::finish(const Totals& totals, const TableStyle& style, const std::vector<double>& creation_ms) {
+  for (std::size_t c = 0; c < style.contenders.size(); ++c) document_->json["creation_ms"][style.contenders[c]] = creation_ms.at(c);
   document_->json.update({{"out_of_bounds", {{"count", totals.wrong}, {"okay", text(totals.wrong == 0)}}},
                           {"average_bus_bandwidth", {{"bandwidth", totals.average_bus()}, {"okay", "true"}}},
                           {"errors", ordered_json::array()},

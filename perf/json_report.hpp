@@ -21,7 +21,7 @@ class JsonReport {
              const std::string& nccl_version);
   void add(const Line& line, const TableStyle& style);
   /// Writes the file.
-  void finish(const Totals& totals);
+  void finish(const Totals& totals, const TableStyle& style, const std::vector<double>& creation_ms);
 
   const std::string& path() const { return path_; }
 

@@ -1,19 +1,15 @@
 #include "perf/measure.hpp"
 
 #include <algorithm>
-#include <chrono>
 
 #include "perf/extent.hpp"
+#include "perf/stopwatch.hpp"
 
 namespace perf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// No result looks like this: large in floating types, positive and odd in integers.
 constexpr std::uint8_t poison = 0x7b;
-
-double us_since(Clock::time_point began) { return std::chrono::duration<double, std::micro>(Clock::now() - began).count(); }
 
 }  // namespace
 
@@ -76,9 +72,9 @@ void Measurement::time(Contender& contender, const Shape& shape, const Batch& ba
     place.replay(batch.graphs[local]);
     place.stop();
   }
-  const auto began = Clock::now();
+  const Stopwatch enqueuing;
   if (batch.graphs.empty()) enqueue(contender, shape, batch.calls);
-  const double host_us = batch.graphs.empty() ? us_since(began) / batch.calls / worker_.local_ranks() : 0;
+  const double host_us = batch.graphs.empty() ? enqueuing.us() / batch.calls / worker_.local_ranks() : 0;
   if (batch.graphs.empty())
     for (auto& place : worker_.places) {
       place->make_current();

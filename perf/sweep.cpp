@@ -119,11 +119,11 @@ class Printer {
     if (json_) json_->add(line, run_.style);
   }
 
-  void finish(const Totals& totals) {
+  void finish(const Totals& totals, const std::vector<double>& creation_ms) {
     if (!leads_) return;
-    fmt::print("{}", footer(run_.collective.name, totals.wrong, totals.average_bus()));
+    fmt::print("{}{}", created(run_.style, creation_ms), footer(run_.collective.name, totals.wrong, totals.average_bus()));
     if (!json_) return;
-    json_->finish(totals);
+    json_->finish(totals, run_.style, creation_ms);
     fmt::print("# JSON: {}\n", json_->path());
   }
 
@@ -134,6 +134,15 @@ class Printer {
   std::optional<JsonReport> json_;
 };
 
+/// By contender: how long the slowest worker waited for its communicators.
+std::vector<double> creation_times(Worker& worker, const std::vector<std::unique_ptr<Contender>>& contenders) {
+  std::vector<double> mine, slowest(contenders.size());
+  for (const auto& contender : contenders) mine.push_back(contender->creation_ms());
+  for (const std::vector<double>& row : worker.board->gather(worker.first_rank, std::vector<std::vector<double>>(worker.places.size(), mine)))
+    for (std::size_t c = 0; c < slowest.size(); ++c) slowest[c] = std::max(slowest[c], row.at(c));
+  return slowest;
+}
+
 bool works_in_place(collectives::Collective kind) {
   return kind != collectives::Collective::all_to_all && kind != collectives::Collective::exchange;
 }
@@ -141,6 +150,7 @@ bool works_in_place(collectives::Collective kind) {
 int sweep(Worker& worker, const Run& run) {
   Printer printer(run, worker);
   auto contenders = make_contenders(worker, run);
+  const std::vector<double> creation_ms = creation_times(worker, contenders);
   Measurement measurement(worker, run.collective, contenders);
   const std::vector<Shape> shapes = shapes_of(run);
   Totals totals;
@@ -164,7 +174,7 @@ int sweep(Worker& worker, const Run& run) {
       totals.add(line);
       printer.line(line);
     }
-  printer.finish(totals);
+  printer.finish(totals, creation_ms);
   return totals.wrong == 0 ? 0 : 1;
 }
 
@@ -186,7 +196,8 @@ int run_sweep(Settings settings, const Collective& collective, std::vector<std::
           .ignored_graphs = ignored_graphs};
   run.style.per_call = settings.per_call;
   run.style.contenders.insert(run.style.contenders.end(), settings.compare.begin(), settings.compare.end());
-  return run_team(settings, layout, Measurement::figures(settings), [&](Worker& worker) { return sweep(worker, run); });
+  const std::size_t figures = std::max(Measurement::figures(settings), run.style.contenders.size());
+  return run_team(settings, layout, figures, [&](Worker& worker) { return sweep(worker, run); });
 }
 
 }  // namespace

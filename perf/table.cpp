@@ -92,6 +92,13 @@ std::string row(const Line& line, const TableStyle& style) {
   return text + "\n";
 }
 
+std::string created(const TableStyle& style, const std::vector<double>& creation_ms) {
+  std::string text;
+  for (std::size_t c = 0; c < style.contenders.size(); ++c)
+    text += fmt::format("{}{} {:.0f} ms", c == 0 ? "" : ", ", style.contenders[c], creation_ms.at(c));
+  return fmt::format("# Communicators created in: {}\n", text);
+}
+
 std::string footer(const std::string& name, std::uint64_t wrong, double average_bus_gb_per_s) {
   return fmt::format("# Out of bounds values : {} {}\n# Avg bus bandwidth    : {:g} \n#\n# Collective test concluded: {}\n", wrong,
                      wrong == 0 ? "OK" : "FAILED", average_bus_gb_per_s, name);

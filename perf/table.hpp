@@ -36,6 +36,8 @@ double algorithm_gb_per_s(const Line& line, const Result& result);
 /// nccl-tests' two heading lines with ours to their right, each beginning with # and ending with a newline.
 std::string heading(const TableStyle& style);
 std::string row(const Line& line, const TableStyle& style);
+/// What the communicators of each contender took to come about, one figure a contender.
+std::string created(const TableStyle& style, const std::vector<double>& creation_ms);
 /// Out of bounds values and average bus bandwidth, as nccl-tests words them.
 std::string footer(const std::string& name, std::uint64_t wrong, double average_bus_gb_per_s);
 

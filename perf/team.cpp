@@ -13,6 +13,8 @@
 #include <exception>
 #include <thread>
 
+#include "perf/stopwatch.hpp"
+
 namespace perf {
 namespace {
 
@@ -64,10 +66,12 @@ int guarded(Worker& worker, const Program& program) {
 }
 
 int run_threads(const Settings& settings, const Layout& layout, Board& board, const Program& program) {
-  auto communicators = Communicator::create_local(layout.devices, library_options(settings, layout));
   std::vector<Worker> workers;
-  for (int index = 0; index < layout.threads; ++index) {
-    Worker& worker = workers.emplace_back(make_worker(settings, layout, board, index));
+  for (int index = 0; index < layout.threads; ++index) workers.push_back(make_worker(settings, layout, board, index));
+  const Stopwatch creation;
+  auto communicators = Communicator::create_local(layout.devices, library_options(settings, layout));
+  for (Worker& worker : workers) {
+    worker.creation_ms = creation.ms();
     for (int local = 0; local < layout.ranks_per_thread; ++local)
       worker.communicators.push_back(std::move(communicators[static_cast<std::size_t>(worker.first_rank + local)]));
   }
@@ -85,7 +89,9 @@ int run_child(const Settings& settings, const Layout& layout, Board& board, int 
     if (rank == 0) bytes = collectives::make_unique_id().bytes;
     const collectives::UniqueId id{board.broadcast(rank, bytes)};
     if (layout.on_gpu()) use_device(layout.devices[static_cast<std::size_t>(rank)]);
+    const Stopwatch creation;
     worker.communicators.push_back(Communicator::create(id, rank, layout.ranks(), library_options(settings, layout)));
+    worker.creation_ms = creation.ms();
     return guarded(worker, program);
   } catch (const std::exception& error) {
     board.fail(fmt::format("rank {}: {}", rank, error.what()));

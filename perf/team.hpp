@@ -20,8 +20,9 @@ struct Worker {
   int first_rank = 0;
   std::vector<collectives::Communicator> communicators;  ///< of its own ranks
   std::vector<std::unique_ptr<Place>> places;
+  double creation_ms = 0;  ///< from asking for the communicators to having them; CUDA's contexts were up before
 
-  int local_ranks() const { return static_cast<int>(communicators.size()); }
+  int local_ranks() const { return static_cast<int>(places.size()); }
   bool leads() const { return index == 0; }
 };
 

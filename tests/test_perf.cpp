@@ -448,7 +448,7 @@ TEST_CASE("a run on CPU ranks checks every line and says that all is well", "[pe
   const std::string text = captured.text();
   CAPTURE(text);
   CHECK(status == 0);
-  CHECK_THAT(text, ContainsSubstring("# Out of bounds values : 0 OK"));
+  CHECK_THAT(text, ContainsSubstring("# Communicators created in: ours ") && ContainsSubstring("# Out of bounds values : 0 OK"));
 }
 
 TEST_CASE("a run with one wrong bit, or one byte written past the end, fails", "[perf]") {
@@ -494,5 +494,6 @@ TEST_CASE("a run is written as JSON and never over an old file", "[perf]") {
   CHECK(json["results"][1]["out_of_place"]["nwrong"] == 0);
   CHECK(json["results"][1]["plan"].contains("algorithm"));
   CHECK(json["out_of_bounds"]["okay"] == "true");
+  CHECK(json["creation_ms"]["ours"] > 0);
   std::filesystem::remove_all(folder);
 }

@@ -44,8 +44,20 @@ static_assert(reached(mark(0, 0), mark(0xffffffffu, 7)) && !reached(mark(0xfffff
 static_assert(reached(mark(5, 2), mark(5, 2)) && reached(mark(6, 0), mark(5, 2)) && !reached(mark(5, 1), mark(5, 2)));
 static_assert(!reached(mark(5, 0), mark(5u + 0x80000001u, 1)));
 
+/// In a build for soaks one thread in 256, drawn anew each time, rests up to 8 us here: the verbs below may take any time. Nothing otherwise.
+COLLECTIVES_HOST_DEVICE void rest_before([[maybe_unused]] const void* place) {
+#if defined(__CUDA_ARCH__) && defined(COLLECTIVES_STALLS)
+  std::uint32_t clock;
+  asm volatile("mov.u32 %0, %%clock;" : "=r"(clock));
+  std::uint32_t random = (clock ^ static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(place) >> 2) * 0x9e3779b9u) * 0x7feb352du;
+  random = (random ^ random >> 15) * 0x846ca68bu;
+  if ((random >> 8 & 255u) == 0) asm volatile("nanosleep.u32 %0;" ::"r"(random >> 16 & 4095u));
+#endif
+}
+
 /// Publishes everything this thread wrote or saw before it (other threads' writes too, if a block barrier came between).
 COLLECTIVES_HOST_DEVICE void signal(Mark* flag, Mark value) {
+  rest_before(flag);
 #if defined(__CUDA_ARCH__)
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(flag), "l"(value) : "memory");
 #else
@@ -55,6 +67,7 @@ COLLECTIVES_HOST_DEVICE void signal(Mark* flag, Mark value) {
 
 /// Sees everything that was published with the value it returns.
 COLLECTIVES_HOST_DEVICE Mark observe(const Mark* flag) {
+  rest_before(flag);
 #if defined(__CUDA_ARCH__)
   Mark value;
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(flag) : "memory");
@@ -66,6 +79,7 @@ COLLECTIVES_HOST_DEVICE Mark observe(const Mark* flag) {
 
 /// Orders nothing but itself: for words whose value is the whole message.
 COLLECTIVES_HOST_DEVICE void signal_relaxed(Mark* flag, Mark value) {
+  rest_before(flag);
 #if defined(__CUDA_ARCH__)
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(flag), "l"(value) : "memory");
 #else
@@ -74,6 +88,7 @@ COLLECTIVES_HOST_DEVICE void signal_relaxed(Mark* flag, Mark value) {
 }
 
 COLLECTIVES_HOST_DEVICE Mark observe_relaxed(const Mark* flag) {
+  rest_before(flag);
 #if defined(__CUDA_ARCH__)
   Mark value;
   asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(flag) : "memory");
@@ -84,6 +99,7 @@ COLLECTIVES_HOST_DEVICE Mark observe_relaxed(const Mark* flag) {
 }
 
 COLLECTIVES_HOST_DEVICE std::uint32_t observe_relaxed(const std::uint32_t* word) {
+  rest_before(word);
 #if defined(__CUDA_ARCH__)
   std::uint32_t value;
   asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
@@ -94,6 +110,7 @@ COLLECTIVES_HOST_DEVICE std::uint32_t observe_relaxed(const std::uint32_t* word)
 }
 
 COLLECTIVES_HOST_DEVICE void signal_relaxed(std::uint32_t* word, std::uint32_t value) {
+  rest_before(word);
 #if defined(__CUDA_ARCH__)
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 #else
@@ -103,6 +120,7 @@ COLLECTIVES_HOST_DEVICE void signal_relaxed(std::uint32_t* word, std::uint32_t v
 
 /// The same with release, for a record whose last word says that the others are filled.
 COLLECTIVES_HOST_DEVICE void signal(std::uint32_t* word, std::uint32_t value) {
+  rest_before(word);
 #if defined(__CUDA_ARCH__)
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 #else
@@ -112,6 +130,7 @@ COLLECTIVES_HOST_DEVICE void signal(std::uint32_t* word, std::uint32_t value) {
 
 /// A pack in memory that another rank polls or overwrites. Orders nothing.
 COLLECTIVES_HOST_DEVICE void store_shared(Pack* pack, const Pack& value) {
+  rest_before(pack);
 #if defined(__CUDA_ARCH__)
   asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(pack), "r"(value.word[0]), "r"(value.word[1]), "r"(value.word[2]),
                "r"(value.word[3])
@@ -122,6 +141,7 @@ COLLECTIVES_HOST_DEVICE void store_shared(Pack* pack, const Pack& value) {
 }
 
 COLLECTIVES_HOST_DEVICE Pack load_shared(const Pack* pack) {
+  rest_before(pack);
   Pack value;
 #if defined(__CUDA_ARCH__)
   asm volatile("ld.relaxed.sys.global.v4.u32 {%0,%1,%2,%3}, [%4];"
