@@ -6,8 +6,10 @@
 #include "machines.hpp"
 #include "planner/bound.hpp"
 #include "planner/cost.hpp"
+#include "planner/even_trees.hpp"
 #include "planner/linear.hpp"
 #include "planner/tree_pricing.hpp"
+#include "planner/tree_program.hpp"
 #include "planner/verify.hpp"
 #include "planner_cases.hpp"
 #include "test.hpp"
@@ -135,6 +137,73 @@ TEST_CASE("no packing goes beyond a limit, its bound, or a cut", "[planner][pack
   const Cost cost = cost_of(tree_pairs_all_reduce(packing.trees), fabric, limits);
   CHECK(cost.steady_us_per_byte * packing.bound_mb_per_s > 1 - 1e-6);
   CHECK(cost.steady_us_per_byte * packing.mb_per_s < 1.01);
+}
+
+namespace {
+
+/// Ranks that have links of their own to each other, `links(a, b)` of 10 GB/s.
+template <typename Links>
+Fabric linked(int ranks, Links links) {
+  Fabric fabric = uniform_fabric(ranks);
+  fabric.resources.clear();
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to) {
+      FabricLink& link = fabric.links[fabric.index(from, to)];
+      link.route.clear();
+      link.mb_per_s = static_cast<std::uint32_t>(from == to ? 0 : std::max(1, 10'000 * links(from, to)));
+    }
+  return fabric;
+}
+
+bool overload(const std::vector<TreePair>& trees, const Limits& limits) {
+  std::vector<double> load(static_cast<std::size_t>(limits.count()), 0.0);
+  for (const TreePair& pair : trees) {
+    const auto demand = demand_of(pair, limits, false);
+    for (std::size_t i = 0; i < load.size(); ++i) load[i] += pair.mb_per_s * demand[i];
+  }
+  for (int i = 0; i < limits.count(); ++i)
+    if (load[static_cast<std::size_t>(i)] > limits[i].mb_per_s * (1 + 1e-6)) return true;
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("ranks that are all linked once have half as many trees as there are ranks, and no more", "[planner][packing]") {
+  const int ranks = GENERATE(range(2, 17));
+  const Limits limits(linked(ranks, [](int, int) { return 1; }));
+  const auto trees = even_trees(limits, ranks / 2, 10'000);
+  CAPTURE(ranks);
+  REQUIRE(static_cast<int>(trees.size()) == ranks / 2);
+  for (const TreePair& pair : trees) {
+    const auto root = std::find(pair.up.begin(), pair.up.end(), -1) - pair.up.begin();
+    CHECK(is_tree(pair.up, static_cast<int>(root)));
+    CHECK(pair.down == pair.up);
+  }
+  CHECK_FALSE(overload(trees, limits));
+  CHECK(even_trees(limits, ranks / 2 + 1, 10'000).empty());
+  CHECK(static_cast<int>(even_trees(limits, ranks / 2 * 3, 3'333).size()) == ranks / 2 * 3);
+}
+
+TEST_CASE("trees of one weight carry no more through what ways share than that holds", "[planner][packing]") {
+  const auto seed = GENERATE(take(60, random(0u, 1u << 30)));
+  std::mt19937 random(seed);
+  const Limits limits(random_fabric(random));
+  const double bound = bound_trees(limits).bound_mb_per_s;
+  for (int count = 1; count <= 6; ++count)
+    for (const double part : {0.2, 0.4, 0.7, 1.0}) {
+      const auto trees = even_trees(limits, count, part * bound / count);
+      CAPTURE(seed, limits.ranks(), count, part);
+      CHECK((trees.empty() || static_cast<int>(trees.size()) == count));
+      CHECK_FALSE(overload(trees, limits));
+    }
+}
+
+TEST_CASE("links that trees of one weight fill are packed to the last", "[planner][packing]") {
+  // Corners of a cube of four dimensions, with four links along the first.
+  const auto links = [](int a, int b) { return (a ^ b) == 1 ? 4 : (a ^ b) == 2 || (a ^ b) == 4 || (a ^ b) == 8 ? 1 : 0; };
+  const Packing packing = pack_trees(Limits(linked(16, links)), 12);
+  CHECK(packing.trees.size() <= 12);
+  CHECK(packing.mb_per_s > 0.955 * packing.bound_mb_per_s);
 }
 
 TEST_CASE("the bound holds for every schedule there is", "[planner][packing]") {

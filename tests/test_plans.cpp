@@ -129,7 +129,6 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     return;
   }
   int planned = 0, far = 0;
-  double farthest = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(corpus_folder())) {
     Machine machine;
     try {
@@ -146,15 +145,12 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     CAPTURE(entry.path(), report.explanation);
     ++planned;
     far += report.candidates[0].gap >= 0.05;
-    farthest = std::max(farthest, report.candidates[0].gap);
     CHECK(report.plan.predicted_us <= 1.1 * candidate(report, Algorithm::ring).predicted_us);
     CHECK(report.plan.predicted_us >= report.bound_us);
   }
   std::cout << "corpus: " << planned << " machines planned for, " << far << " of them further than 5 % from what is proved possible\n";
   CHECK(planned > 40);
-  // Sixteen GPUs in a mesh of narrow links: what is proved possible takes 88 pairs of trees, and a program has room for 16.
-  CHECK(far <= 1);
-  CHECK(farthest < 0.2);
+  CHECK(far == 0);
 }
 
 TEST_CASE("bridged pairs and bridges across sockets carry what no ring can", "[planner][plans]") {

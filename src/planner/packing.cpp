@@ -1,12 +1,14 @@
 // The program of trees (tree_program.cpp) has a best solution of more pairs than there are channels, and does not know what fanning
 // out costs. Cutting it to the heaviest pairs can cost a quarter. So pieces of the message are laid one by one where the others leave
-// most room, and laid again, and weighed anew, from that solution and from nothing.
+// most room, and laid again, and weighed anew, from that solution and from nothing. Where links hold a weight a whole number of times,
+// trees of that weight may leave nothing of them: only a search for all of them together finds such.
 #include "planner/packing.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
 
+#include "planner/even_trees.hpp"
 #include "planner/linear.hpp"
 #include "planner/program.hpp"
 #include "planner/tree_pricing.hpp"
@@ -53,8 +55,11 @@ class Packer {
   /// As few trees as come near the bound, for each is a step of the ranks' programs; the best of all that were tried if none do.
   std::vector<TreePair> run(int most_trees) {
     std::vector<TreePair> best;
+    int tried = 0;
     for (const int some : are_many(limits_.ranks()) ? std::vector{8, 10, 12} : std::vector{1, 2, 3, 4, 6, 8, 10, 12}) {
       auto trees = best_of(std::min(some, most_trees));
+      while (tried < std::min(some, most_trees) && total_of(trees) < enough_mb_per_s_)
+        if (auto even = even_of(++tried); total_of(even) > total_of(trees)) trees = std::move(even);
       if (best.empty() || as_much * total_of(trees) > total_of(best)) best = std::move(trees);
       if (total_of(best) >= enough_mb_per_s_ || some >= most_trees) break;
     }
@@ -80,6 +85,13 @@ class Packer {
           if (auto laid = lay(std::move(start), most_trees, steepness); total_of(laid) > total_of(best)) best = std::move(laid);
     }
     return best;
+  }
+
+  /// So many that would be near enough with one weight, and then the best amounts for them; none if there are none.
+  std::vector<TreePair> even_of(int count) {
+    work_ += count * tree_work(limits_.ranks());
+    auto trees = even_trees(limits_, count, enough_mb_per_s_ / count);
+    return trees.empty() ? trees : weighed(std::move(trees), count);
   }
 
   /// As much as the bound in `pieces` trees, each laid again and again where the others leave most room, and weighed anew, as long as
