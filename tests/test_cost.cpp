@@ -108,3 +108,15 @@ TEST_CASE("a link of no bandwidth costs much, but not infinitely much", "[planne
   CHECK(cost_on(fabric, {Algorithm::one_shot}).steady_us_per_byte > 0.5);
   CHECK(std::isfinite(cost_on(fabric, {Algorithm::one_shot}).steady_us_per_byte));
 }
+
+TEST_CASE("a ring of two H200 that read what the other has for them takes what was measured", "[planner][cost]") {
+  Fabric fabric = uniform_fabric(2);
+  const Cost pushed = cost_on(fabric, {Algorithm::ring});
+  pull_pairs(fabric, [](int, int) { return true; });
+  const Cost pulled = cost_on(fabric, {Algorithm::ring});
+  CHECK(pushed.pulled_rounds == 0);
+  CHECK(pulled.pulled_rounds == 2);
+  // 256 KB in one tile, and 16 MB in seven as slots of 5 MB made them.
+  CHECK(pulled.predicted_us(256 << 10, 1, general_kernels) == Approx(26).epsilon(0.15));
+  CHECK(pulled.predicted_us(16 << 20, 7, general_kernels) == Approx(195).epsilon(0.15));
+}

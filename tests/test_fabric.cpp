@@ -262,6 +262,11 @@ TEST_CASE("a pair that is pulled keeps its way and rate, and is told of through 
   const Fabric said = fabric_of(machine, std::vector{0, 1, 2, 3});
   CHECK(said.link(1, 3).handover() == Handover::pull);
   CHECK(figures(said.link(1, 3)) == figures(fabric.link(1, 3)));
+  CHECK((fabric.pulls() && said.pulls() && !before.pulls()));
+  Fabric refused = before;
+  apply_peer_policy(refused, [](int a, int b) { return a == 1 && b == 3; });
+  CHECK(without_pulls(fabric) == refused);
+  CHECK(without_pulls(before) == before);
   apply_peer_policy(fabric, [](int, int) { return true; });
   CHECK(fabric.link(1, 3).handover() == Handover::host);
   pull_pairs(fabric, [](int, int) { return true; });

@@ -16,7 +16,7 @@ std::size_t communicators_within(std::size_t bound, std::size_t pools, Backend b
   std::size_t left = bound;
   for (std::size_t made = 0;; ++made) {
     try {
-      const kernels::Layout layout = layout_for(share_of(room_of(bound, left), pools, backend), backend, 0);
+      const kernels::Layout layout = layout_for(share_of(room_of(bound, left), pools, backend), backend, 0, false);
       if (made == 0) first = layout;
       const std::size_t taken = pools * ((layout.bytes() + 256 + granule - 1) / granule * granule);
       if (taken > left) throw Error(ErrorCode::internal, "a layout takes more than there is");

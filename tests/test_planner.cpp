@@ -285,3 +285,61 @@ TEST_CASE("what copy engines cannot carry goes by two-shot's kernels", "[planner
   const Planner free(uniform_fabric(4), with_slots());
   CHECK_THROWS(free.routine({Algorithm::copy_two_shot}));
 }
+
+namespace {
+
+/// GPUs whose host memory is slow, and all of which read what the others have for them.
+Fabric reading(int ranks) {
+  Fabric fabric = uniform_fabric(ranks);
+  for (FabricLink& link : fabric.staged)
+    if (!link.direct) link.mb_per_s = 25'000;
+  pull_pairs(fabric, [](int, int) { return true; });
+  return fabric;
+}
+
+bool pulls(const Planner& planner, const PlanRequest& request) { return planner.program(request, planner.plan(request), 0).pulled; }
+
+}  // namespace
+
+TEST_CASE("what is read over links goes through host memory where it is small and may travel over sentinels", "[planner][pull]") {
+  const int ranks = GENERATE(2, 3, 4, 8);
+  CAPTURE(ranks);
+  const Planner planner(reading(ranks), with_slots());
+  const PlanRequest small{.count = 2 * kib, .type = DataType::bfloat16}, large{.count = 8 * mib, .type = DataType::bfloat16};
+  const Plan through_host = planner.plan(small);
+  CHECK((through_host.through_host && through_host.wire == Wire::sentinel));
+  CHECK_FALSE(planner.program(small, through_host, 0).pulled);
+  CHECK(planner.fabric(through_host) == without_pulls(planner.fabric()));
+  CHECK(pulls(planner, large));
+  CHECK_FALSE(planner.plan(large).through_host);
+  CHECK(pulls(planner, {.count = 1 * kib, .type = DataType::int32}));
+  CHECK(pulls(planner, {.collective = Collective::all_gather, .count = 2 * kib, .type = DataType::bfloat16}));
+  CHECK_FALSE(pulls(planner, {.collective = Collective::reduce_scatter, .count = 64, .type = DataType::bfloat16}));
+
+  const PlanReport report = planner.explain(small);
+  CHECK(report.plan.through_host);
+  CHECK(report.plan.predicted_us == through_host.predicted_us);
+  CHECK_THAT(report.explanation, ContainsSubstring("Receivers that could read out of their peers' memory would take"));
+  CHECK_THAT(planner.explain(large).explanation, !ContainsSubstring("Receivers that could"));
+
+  PlannerOptions flags = with_slots();
+  flags.wire = Wire::flagged;
+  CHECK(pulls(Planner(reading(ranks), flags), small));
+  CHECK_FALSE(Planner(uniform_fabric(ranks), with_slots()).plan(small).through_host);
+}
+
+TEST_CASE("what is read over links comes in tiles as large as slots allow", "[planner][pull]") {
+  PlannerOptions options = with_slots();
+  options.forced = AlgorithmChoice{GENERATE(Algorithm::one_shot, Algorithm::two_shot, Algorithm::ring)};
+  const Planner planner(reading(2), options);
+  for (std::size_t bytes = 2 * mib; bytes <= 256 * mib; bytes *= 2) {
+    const PlanRequest request{.count = bytes / 2, .type = DataType::bfloat16};
+    const Plan plan = planner.plan(request);
+    const Program& program = planner.program(request, plan, 0);
+    const std::size_t row = static_cast<std::size_t>(program.rows * plan.blocks) * plan.tile_bytes, longest = longest_chunk(program, bytes / 16) * 16;
+    CAPTURE(name_of(plan.choice.algorithm), bytes, plan.tile_bytes, plan.blocks, plan.stages);
+    CHECK(row * static_cast<std::size_t>(plan.stages) <= options.flagged_slot_bytes);
+    const bool whole = plan.tile_bytes * static_cast<std::size_t>(plan.blocks) >= longest;
+    CHECK((whole || row * 5 / 2 > options.flagged_slot_bytes));
+  }
+}

@@ -96,7 +96,7 @@ TEST_CASE("ranks that read what their peers have for them get exact results, on 
 
 TEST_CASE("ranks that read what their peers have for them get exact results by every algorithm, on host threads", "[comm][host][reach][heavy]") {
   const Reach reach = GENERATE(from_range(pulls()));
-  // A wire that shows its packs by itself gives way to flags.
+  // Over sentinels what is small goes through host memory, by turns with what is read; integers always take flags.
   const auto wire = GENERATE(Wire::flagged, Wire::sentinel);
   CAPTURE(name_of(wire));
   auto names = all_algorithms;

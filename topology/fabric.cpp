@@ -48,6 +48,10 @@ bool Fabric::fully_connected() const {
   return true;
 }
 
+bool Fabric::pulls() const {
+  return std::any_of(links.begin(), links.end(), [](const FabricLink& link) { return link.pulled; });
+}
+
 Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
   validate(machine);
   const FabricRanks ranks(machine, devices);
@@ -104,6 +108,12 @@ void pull_pairs(Fabric& fabric, const std::function<bool(int, int)>& pulled) {
         link.latency_ns += fabric.staged[place].latency_ns;
       }
     }
+}
+
+Fabric without_pulls(Fabric fabric) {
+  for (std::size_t place = 0; place < fabric.links.size(); ++place)
+    if (fabric.links[place].pulled) fabric.links[place] = fabric.staged[place];
+  return fabric;
 }
 
 void apply_peer_policy(Fabric& fabric, const std::function<bool(int, int)>& refused) {

@@ -58,6 +58,8 @@ struct Fabric {
   const FabricLink& link(int from, int to) const { return links[index(from, to)]; }
   /// Does every rank reach every other directly?
   bool fully_connected() const;
+  /// Does any rank read what another has for it?
+  bool pulls() const;
   /// Does anything that these two send each other lie in host memory?
   bool meet_on_host(int a, int b) const { return !link(a, b).by_peer() || !link(b, a).by_peer(); }
 };
@@ -74,6 +76,9 @@ void apply_peer_policy(Fabric& fabric, const std::function<bool(int, int)>& refu
 
 /// Lets both directions of every direct pair of ranks that `pulled(a, b)` names, for a < b, be read by the receiver instead.
 void pull_pairs(Fabric& fabric, const std::function<bool(int, int)>& pulled);
+
+/// The same ranks where what is read by its receiver goes through host memory instead.
+Fabric without_pulls(Fabric fabric);
 
 /// Fixed little-endian bytes; `fabric_from_bytes` throws Error(invalid_argument) for anything else.
 std::vector<std::uint8_t> to_bytes(const Fabric& fabric);

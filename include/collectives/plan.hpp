@@ -62,6 +62,7 @@ struct Plan {
   bool direct = false;          ///< by the kernels that know the rank count and the operation when they are compiled
   bool wide = false;            ///< takes both halves of the slots, behind a barrier
   bool copies = false;          ///< copy engines move the data; blocks and threads are of the kernel that combines it
+  bool through_host = false;    ///< what receivers could read out of their peers' memory goes through host memory, which is faster at this size
   double predicted_us = 0;
 };
 

@@ -38,9 +38,9 @@ std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend);
 /// How many slots of copy engines a pool has: none unless they are forced.
 std::size_t copy_lanes(const Settings& settings, const Fabric& fabric);
 
-/// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines.
+/// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines, and where some pull with larger ones for flags.
 /// Throws Error(out_of_memory) that says what the smallest pool is.
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes);
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, bool pulls);
 
 /// What a rank keeps of its pool: the memory itself and the word that barriers reduce.
 struct RankPool {

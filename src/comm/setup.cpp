@@ -104,7 +104,7 @@ std::size_t copy_lanes(const Settings& settings, const Fabric& fabric) {
   return forced && has_copy_engines(fabric) ? copy_buffers * static_cast<std::size_t>(fabric.ranks - 1) : 0;
 }
 
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes) {
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, bool pulls) {
   const SlotParts parts(backend);
   share = share / parts.granule * parts.granule;
   require(share >= parts.smallest_pool(),
@@ -124,7 +124,9 @@ kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes
   // What sends and receives have comes from the others: 7.5 of 64 MB, so that 2.5 MB are under way between two of four ranks. The
   // sentinels keep 23.25 MB a half: with less than 23.21 a large sum of four ranks would have tiles of 8 KB instead of 15.
   const std::size_t unit = part / 32;
-  return {.sentinel_bytes = 93 * unit, .flagged_bytes = 20 * unit, .mail_bytes = 30 * unit, .copy_bytes = copies};
+  // Where some read what others have for them, large messages go over flags, a tile as large as its slots.
+  const std::size_t sentinels = pulls ? 20 : 93, flagged = pulls ? 93 : 20;
+  return {.sentinel_bytes = sentinels * unit, .flagged_bytes = flagged * unit, .mail_bytes = 30 * unit, .copy_bytes = copies};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {

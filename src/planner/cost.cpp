@@ -63,12 +63,16 @@ void Coster::begin(const Schedule& schedule) {
 
 void Coster::add_round(const std::vector<Transfer>& round, Cost& cost) {
   std::uint32_t latency_ns = 0;
+  bool pulled = false;
   for (const Transfer& transfer : round) {
-    latency_ns = std::max(latency_ns, fabric_.link(transfer.from, transfer.to).latency_ns);
+    const FabricLink& link = fabric_.link(transfer.from, transfer.to);
+    latency_ns = std::max(latency_ns, link.latency_ns);
+    pulled = pulled || link.pulled;
     if (limits_.through_root(transfer.from, transfer.to)) ++fans_[at(transfer.from * chunks_ + transfer.chunk)];
   }
   for (const Transfer& transfer : round) load(transfer);
   cost.latency_us += latency_ns / 1e3;
+  cost.pulled_rounds += pulled;
   double us_per_byte = 0;
   for (const int limit : touched_) us_per_byte = std::max(us_per_byte, round_.strained[at(limit)] / limits_[limit].mb_per_s);
   cost.first_us_per_byte += us_per_byte;
@@ -109,7 +113,8 @@ Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limit
 
 double Cost::predicted_us(double bytes, double tiles, const KernelCosts& kernels) const {
   const double passing = rounds * kernels.round_us + std::max(rounds - 1, 0) * kernels.relay_us + transfers * kernels.transfer_us;
-  const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us + (tiles > 1 ? kernels.tiled_us : 0);
+  const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us + (tiles > 1 ? kernels.tiled_us : 0) +
+                              tiles * pulled_rounds * kernels.pull_us;
   const double moving = bytes * (first_us_per_byte + (tiles - 1) * steady_us_per_byte) / tiles;
   return latency_us + instructions + moving + bytes * combined_share * kernels.combine_us_per_byte;
 }

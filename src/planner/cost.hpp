@@ -15,6 +15,7 @@ struct KernelCosts {
   double tile_transfer_us = 0.15;       ///< the same for every further tile
   double tiled_us = 0;                  ///< once, if there are further tiles: another kernel, which does more before it stores
   double relay_us = 0.6;                ///< from the last poll of a round to the stores of the next
+  double pull_us = 0;                   ///< each tile in a round in which some rank reads what another has for it
   double combine_us_per_byte = 0.6e-6;  ///< an operand is polled, added and cleared in local memory
 };
 
@@ -25,13 +26,17 @@ struct KernelCosts {
 inline constexpr KernelCosts direct_kernels{.tiled_us = 1.2};
 /// The walker of programs: 8 KB in one round to three peers of 4 H200 take it 5.7 us (kernels/README.md), 0.8 of which its headers'
 /// fence may cost. Its further tiles were not measured: they are given what the direct kernels once took.
-inline constexpr KernelCosts general_kernels{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0.3, .relay_us = 1.0};
+/// A tile that is read over the link is told of through host memory: its sender's fence and flag, the reader's look at it and its loads come one
+/// after the other, and nothing hides them, for a block does one step at a time. A ring of two H200 takes 26 us for 256 KB in one tile and
+/// 195 for 16 MB in seven, where everything else takes 12 and 68.
+inline constexpr KernelCosts general_kernels{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0.3, .relay_us = 1.0, .pull_us = 8.5};
 
 /// A schedule's demands on a fabric, from which its time for any message follows: a fluid model with a latency for every round. The
 /// first tile passes the rounds one after the other, each as long as its busiest limit takes; behind it all rounds are under way
 /// at once, and the busiest limit over the whole schedule sets the pace.
 struct Cost {
   int rounds = 0;
+  int pulled_rounds = 0;            ///< of these, in which some rank reads what another has for it
   double latency_us = 0;            ///< the call itself and the slowest link of every round
   double transfers = 0;             ///< that the busiest rank of each round sends or receives, over all rounds
   double first_us_per_byte = 0;     ///< of the message, while its only tile passes the rounds

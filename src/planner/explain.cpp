@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "planner/planner.hpp"
 
@@ -83,8 +84,9 @@ std::string table_of(const std::vector<Candidate>& candidates) {
 
 }  // namespace
 
-PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const {
-  PlanReport report{.plan = all_reduce(count, type, op), .bound_us = 0, .candidates = {}, .explanation = {}};
+PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
+  const auto [count, type, op] = std::tuple(request.count, request.type, request.op);
+  PlanReport report{.plan = choose(count, {type, op}), .bound_us = 0, .candidates = {}, .explanation = {}};
   const Plan& plan = report.plan;
   if (fabric_.ranks > 1) report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_mb_per_s;
   for (const Routine& routine : routines_) {

@@ -60,15 +60,16 @@ Planner planner_on(const Machine& machine, const std::vector<int>& devices) {
   require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
           [&] { return "a plan has 2 to 16 ranks, not " + std::to_string(devices.size()); });
   PlannerOptions options;
-  options.sentinel_slot_bytes = default_sentinel_bytes;
-  options.flagged_slot_bytes = default_flagged_bytes;
-  return Planner(fabric_of(machine, devices), options);
+  Fabric fabric = fabric_of(machine, devices);
+  options.sentinel_slot_bytes = fabric.pulls() ? default_flagged_bytes : default_sentinel_bytes;
+  options.flagged_slot_bytes = fabric.pulls() ? default_sentinel_bytes : default_flagged_bytes;
+  return Planner(std::move(fabric), options);
 }
 
 PlanReport plan_call(const Machine& machine, const std::vector<int>& devices, const PlanRequest& request) {
   const Planner planner = planner_on(machine, devices);
   PlanReport report = planner.explain(request);
-  add_moves(report, planner.schedule(request, report.plan), request.collective, planner.fabric());
+  add_moves(report, planner.schedule(request, report.plan), request.collective, planner.fabric(report.plan));
   return report;
 }
 

@@ -1,5 +1,6 @@
 #include "planner/planner.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cmath>
 #include <collectives/communicator.hpp>
@@ -81,6 +82,23 @@ std::vector<RankMask> pulled_in(const Fabric& fabric) {
   return pulled;
 }
 
+/// Reading over a link takes flags, which small messages wait for longer than for host memory over sentinels. Where that takes flags too,
+/// it never was the faster: 60 us for 256 KB between two H200, where a ring that reads takes 26.
+bool may_go_through_host(const Fabric& fabric, const PlannerOptions& options) {
+  return fabric.pulls() && (options.wire ? *options.wire == Wire::sentinel : fabric.backend == Backend::cuda);
+}
+
+Survey survey_through_host(Survey survey) {
+  survey.fabric = without_pulls(std::move(survey.fabric));
+  survey.limits = Limits(survey.fabric);
+  return survey;
+}
+
+// Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
+double weighed_ns(const Plan& plan) {
+  return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
+}
+
 Survey survey_sound(const Fabric& fabric) {
   require_sound(fabric);
   return survey_of(fabric);
@@ -112,8 +130,9 @@ Planner::Planner(Planner&&) noexcept = default;
 Planner& Planner::operator=(Planner&&) noexcept = default;
 Planner::~Planner() = default;
 
+Planner::Planner(Fabric fabric, PlannerOptions options) : Planner(survey_sound(fabric), options) {}
 
-Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabric)), options_(options), survey_(survey_sound(fabric_)) {
+Planner::Planner(Survey survey, PlannerOptions options) : survey_(std::move(survey)), fabric_(survey_.fabric), options_(options) {
   require_sound(options_);
   require_reach(fabric_, options_);
   if (fabric_.ranks == 1) options_.forced.reset();
@@ -121,6 +140,7 @@ Planner::Planner(Fabric fabric, PlannerOptions options) : fabric_(std::move(fabr
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
     routines_.push_back(make_routine(choice, build_schedule(choice, survey_), fabric_, survey_.limits));
   others_ = std::make_unique<Repertoire>(survey_, options_);
+  if (may_go_through_host(fabric_, options_)) through_host_.reset(new Planner(survey_through_host(survey_), options_));
 }
 
 bool Planner::allows(AlgorithmChoice choice) const {
@@ -144,6 +164,7 @@ std::uint64_t Planner::digest() const {
       for (const Transfer& transfer : round)
         mix(static_cast<std::uint64_t>(transfer.chunk) << 16 | static_cast<std::uint64_t>(transfer.from) << 8 | static_cast<std::uint64_t>(transfer.to));
   }
+  if (through_host_) mix(through_host_->digest());
   return hash;
 }
 
@@ -155,18 +176,37 @@ int Planner::mail_lanes(int most) const {
 int Planner::mail_blocks() const { return block_limit(fabric_, options_); }
 
 Plan Planner::plan(const PlanRequest& request) const {
+  const Plan here = plan_here(request);
+  if (!through_host_) return here;
+  Plan there = through_host_->plan_here(request);
+  there.through_host = true;
+  return there.wire == Wire::sentinel && weighed_ns(there) < weighed_ns(here) ? there : here;
+}
+
+PlanReport Planner::explain(const PlanRequest& request) const {
+  const Plan taken = plan(request);
+  PlanReport report = planner_of(taken).explain_here(request);
+  if (!taken.through_host) return report;
+  report.plan = taken;
+  report.explanation += fmt::format("\nReceivers that could read out of their peers' memory would take {:.2f} us for this.\n", plan_here(request).predicted_us);
+  return report;
+}
+
+Plan Planner::plan_here(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
   return choose(request.count, {request.type, request.op, request.carried || request.scaled ? DirectForm::none : DirectForm::all_reduce});
 }
 
-PlanReport Planner::explain(const PlanRequest& request) const {
-  if (request.collective != Collective::all_reduce) return others_->explain(request);
-  return explain(request.count, request.type, request.op);
+PlanReport Planner::explain_here(const PlanRequest& request) const {
+  return request.collective == Collective::all_reduce ? explain_all_reduce(request) : others_->explain(request);
 }
+
+PlanReport Planner::explain(std::size_t count, DataType type, ReduceOp op) const { return explain({.count = count, .type = type, .op = op}); }
 
 const Routine& Planner::routine_for(const PlanRequest& request, const Plan& plan) const {
   const bool reduces_all = request.collective == Collective::all_reduce;
-  return reduces_all ? routine(plan.choice) : others_->routine(request.collective, plan.choice, request.root);
+  const Planner& planner = planner_of(plan);
+  return reduces_all ? planner.routine(plan.choice) : planner.others_->routine(request.collective, plan.choice, request.root);
 }
 
 const Program& Planner::program(const PlanRequest& request, const Plan& plan, int rank) const {
@@ -175,20 +215,16 @@ const Program& Planner::program(const PlanRequest& request, const Plan& plan, in
 
 const Schedule& Planner::schedule(const PlanRequest& request, const Plan& plan) const { return routine_for(request, plan).schedule; }
 
-Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const { return choose(count, {type, op}); }
+Plan Planner::all_reduce(std::size_t count, DataType type, ReduceOp op) const { return plan({.count = count, .type = type, .op = op}); }
 
 Plan Planner::choose(std::size_t count, Operation operation) const {
   require(is_valid(operation.type) && is_valid(operation.op), "expected a data type and a reduction of this library");
   require(count <= std::numeric_limits<std::size_t>::max() / size_of(operation.type), "the message is larger than any memory");
   std::optional<Plan> best;
-  // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
-  const auto ns = [](const Plan& plan) {
-    return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
-  };
   for (const Routine& routine : routines_) {
     if (!allows(routine.choice)) continue;
     const auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);
-    if (plan && (!best || ns(*plan) < ns(*best))) best = plan;
+    if (plan && (!best || weighed_ns(*plan) < weighed_ns(*best))) best = plan;
   }
   require(
       best.has_value(),

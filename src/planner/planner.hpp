@@ -80,6 +80,8 @@ class Planner {
   Plan all_reduce(std::size_t count, DataType type, ReduceOp op) const;
   PlanReport explain(std::size_t count, DataType type, ReduceOp op) const;
 
+  /// As a plan uses it.
+  const Fabric& fabric(const Plan& plan) const { return planner_of(plan).fabric_; }
   /// The program of a plan's algorithm for each rank. Throws Error(invalid_argument) for one that was not built.
   const Routine& routine(AlgorithmChoice choice) const;
   const Fabric& fabric() const { return fabric_; }
@@ -92,15 +94,22 @@ class Planner {
   const Survey& survey() const { return survey_; }
 
  private:
+  Planner(Survey survey, PlannerOptions options);
+
   bool allows(AlgorithmChoice choice) const;
+  const Planner& planner_of(const Plan& plan) const { return plan.through_host ? *through_host_ : *this; }
   const Routine& routine_for(const PlanRequest& request, const Plan& plan) const;
   Plan choose(std::size_t count, Operation operation) const;
+  Plan plan_here(const PlanRequest& request) const;
+  PlanReport explain_here(const PlanRequest& request) const;
+  PlanReport explain_all_reduce(const PlanRequest& request) const;
 
+  Survey survey_;
   Fabric fabric_;
   PlannerOptions options_;
-  Survey survey_;
   std::vector<Routine> routines_;
   std::unique_ptr<Repertoire> others_;
+  std::unique_ptr<const Planner> through_host_;  ///< the same ranks without pulls, if there are any
 };
 
 /// For ranks on these GPUs of a machine (CUDA ordinals), with the slots that a pool usually has.

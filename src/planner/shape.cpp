@@ -210,7 +210,8 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
     plan.threads = chunk_packs <= 8192 ? 128 : chunk_packs <= 32768 ? 256 : 512;
     plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, static_cast<std::size_t>(plan.threads)), 1, static_cast<std::size_t>(limit)));
     const std::size_t share = divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks));
-    plan.tile_bytes = std::min<std::size_t>(share, 4 * static_cast<std::size_t>(plan.threads)) * pack_bytes;
+    // What is read over a link is told of tile by tile, which takes longer than anything that tiles would hide.
+    plan.tile_bytes = (fabric.pulls() ? share : std::min<std::size_t>(share, 4 * static_cast<std::size_t>(plan.threads))) * pack_bytes;
   }
   const std::size_t slot_bytes = plan.wire == Wire::sentinel ? options.sentinel_slot_bytes : options.flagged_slot_bytes;
   fit_two_stages(plan, chunk_packs, rows, slot_bytes);
