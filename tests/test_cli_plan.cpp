@@ -188,7 +188,12 @@ TEST_CASE("a schedule says of every move how it is handed over", "[cli]") {
   std::ofstream(file) << to_json(machine);
   const Answer answer = ask({"plan", "--machine", file, "--bytes", "1M", "--collective", "all_to_all", "--schedule"});
   const json plan = json::parse(ask({"plan", "--machine", file, "--bytes", "1M", "--collective", "all_to_all", "--schedule", "--json"}).out);
+  const Answer small = ask({"plan", "--machine", file, "--ranks", "0,1", "--bytes", "4K", "--schedule"});
+  const json small_plan = json::parse(ask({"plan", "--machine", file, "--ranks", "0,1", "--bytes", "4K", "--schedule", "--json"}).out);
   std::filesystem::remove(file);
+  CHECK_THAT(small.out, ContainsSubstring("What receivers could read over links goes through host memory") && !ContainsSubstring("read by the receiver"));
+  CHECK(small_plan["plan"]["through_host"] == true);
+  for (const json& move : small_plan["moves"]) CHECK(move["handover"] == "host");
   CHECK_THAT(answer.out, ContainsSubstring(" 0 -> 1 ") && ContainsSubstring("copy, read by the receiver\n") && ContainsSubstring("copy, through host memory\n") && ContainsSubstring("copy\n"));
   REQUIRE(plan["moves"].size() == 6);
   for (const json& move : plan["moves"]) {

@@ -47,6 +47,7 @@ std::string taken_in_words(const PlannedCall& call) {
   out += fmt::format("It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", plan.blocks,
                      plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
                      bytes_in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
+  if (plan.through_host) out += "What receivers could read over links goes through host memory, which is faster at this size.\n";
   return out;
 }
 
@@ -117,6 +118,7 @@ std::string plan_json(const PlannedCall& call, bool with_schedule) {
                          {"threads", plan.threads},
                          {"tile_bytes", plan.tile_bytes},
                          {"stages", plan.stages},
+                         {"through_host", plan.through_host},
                          {"predicted_us", plan.predicted_us}}},
                        {"candidates", candidates}};
   if (is_bounded(call)) json["bound_us"] = call.report.bound_us;
