@@ -12,7 +12,7 @@
 namespace collectives {
 namespace {
 
-// Twelve channels came within 4 % of the bound on every machine tried, eight within 14 %; each costs every rank two steps a tile.
+// Twelve channels come within 5 % of the bound on every machine tried; each costs every rank two steps a tile.
 constexpr int most_channels = 12;
 
 /// By the names that ranks have in `order`.
