@@ -206,6 +206,19 @@ TEST_CASE("links that trees of one weight fill are packed to the last", "[planne
   CHECK(packing.mb_per_s > 0.955 * packing.bound_mb_per_s);
 }
 
+TEST_CASE("where links hold no weight a whole number of times, trees of one weight and a few others come near", "[planner][packing]") {
+  const auto [slot_gb_per_s, least] = GENERATE(table<double, double>({{8, 0.94}, {10, 0.95}, {20, 0.93}, {26, 0.91}, {45, 0.92}}));
+  Machine machine = test_machine("narrow_links_16x.json");
+  for (Link& link : machine.links)
+    if (link.kind == LinkKind::pcie) link.gb_per_s *= slot_gb_per_s / 13.1;
+  std::vector<int> devices(16);
+  std::iota(devices.begin(), devices.end(), 0);
+  const Packing packing = pack_trees(Limits(fabric_of(machine, devices)), 12);
+  CAPTURE(slot_gb_per_s, packing.mb_per_s, packing.bound_mb_per_s);
+  CHECK(packing.trees.size() <= 12);
+  CHECK(packing.mb_per_s > least * packing.bound_mb_per_s);
+}
+
 TEST_CASE("the bound holds for every schedule there is", "[planner][packing]") {
   const auto seed = GENERATE(take(10, random(0u, 1u << 30)));
   std::mt19937 random(seed);

@@ -59,11 +59,11 @@ class Packer {
     for (const int some : are_many(limits_.ranks()) ? std::vector{8, 10, 12} : std::vector{1, 2, 3, 4, 6, 8, 10, 12}) {
       auto trees = best_of(std::min(some, most_trees));
       while (tried < std::min(some, most_trees) && total_of(trees) < enough_mb_per_s_)
-        if (auto even = even_of(++tried); total_of(even) > total_of(trees)) trees = std::move(even);
+        if (auto even = even_of(++tried, enough_mb_per_s_); total_of(even) > total_of(trees)) trees = std::move(even);
       if (best.empty() || as_much * total_of(trees) > total_of(best)) best = std::move(trees);
       if (total_of(best) >= enough_mb_per_s_ || some >= most_trees) break;
     }
-    return best;
+    return total_of(best) >= enough_mb_per_s_ ? best : nearest_even(std::move(best), most_trees);
   }
 
  private:
@@ -77,6 +77,13 @@ class Packer {
     return share;
   }
 
+  /// Of what programs count in.
+  std::vector<double> column_of(const TreePair& pair) const {
+    auto column = share_of_limits(pair);
+    for (double& share : column) share *= unit_;
+    return column;
+  }
+
   std::vector<TreePair> best_of(int most_trees) {
     std::vector<TreePair> best = weighed(solution_, most_trees);
     for (const int steepness : {4, 3, 5}) {
@@ -87,11 +94,38 @@ class Packer {
     return best;
   }
 
-  /// So many that would be near enough with one weight, and then the best amounts for them; none if there are none.
-  std::vector<TreePair> even_of(int count) {
+  /// So many of one weight that carry this together, and then the best amounts for them; none if there are none.
+  std::vector<TreePair> even_of(int count, double mb_per_s) {
     work_ += count * tree_work(limits_.ranks());
-    auto trees = even_trees(limits_, count, enough_mb_per_s_ / count);
+    auto trees = even_trees(limits_, count, mb_per_s / count);
     return trees.empty() ? trees : weighed(std::move(trees), count);
+  }
+
+  /// The most that trees of one weight carry, and a few others what those leave, where that is more.
+  std::vector<TreePair> nearest_even(std::vector<TreePair> best, int most_trees) {
+    const double end = work_ + most_packing_work;
+    for (double part = enough_mb_per_s_; part > 1.01 * total_of(best); part *= 0.98)
+      for (int count = 1; count <= most_trees && work_ < end; ++count)
+        if (auto trees = grown(even_of(count, part), most_trees); total_of(trees) > total_of(best)) best = std::move(trees);
+    return best;
+  }
+
+  /// With others, each the cheapest at the prices of those there are.
+  std::vector<TreePair> grown(std::vector<TreePair> trees, int most_trees) {
+    if (trees.empty()) return trees;
+    for (std::vector<TreePair> more = trees; more.size() < static_cast<std::size_t>(most_trees);) {
+      ColumnProgram program(limits_.count());
+      for (const TreePair& pair : more) program.add(column_of(pair));
+      program.solve(most_packing_work);
+      Prices prices = program.prices();
+      for (std::size_t i = 0; i < count(); ++i) prices[i] = (std::max(prices[i], 0.0) + 1e-9) / limit(i);
+      more.push_back(cheapest_of_shapes(prices));
+      more.back().mb_per_s = total_of(more);  // the heaviest until they are weighed, so that it is not among those left out
+      more = weighed(std::move(more), most_trees);
+      if (total_of(more) < 1.001 * total_of(trees)) break;
+      trees = more;
+    }
+    return trees;
   }
 
   /// As much as the bound in `pieces` trees, each laid again and again where the others leave most room, and weighed anew, as long as
@@ -185,11 +219,7 @@ class Packer {
       std::erase_if(trees, [&](const TreePair& pair) { return pair.mb_per_s < least; });
       if (trees.size() > static_cast<std::size_t>(most_trees)) trees.resize(static_cast<std::size_t>(most_trees));
       ColumnProgram program(limits_.count());
-      for (const TreePair& pair : trees) {
-        auto column = share_of_limits(pair);
-        for (double& share : column) share *= unit_;
-        program.add(column);
-      }
+      for (const TreePair& pair : trees) program.add(column_of(pair));
       program.solve(most_packing_work);
       const auto amounts = program.amounts();
       for (std::size_t i = 0; i < trees.size(); ++i) trees[i].mb_per_s = amounts[i] * unit_;
