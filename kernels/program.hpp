@@ -15,8 +15,9 @@ inline constexpr int max_regions = 32;
 
 struct EdgeArgs {
   std::uint8_t peer, lane, credit, row;
-  bool common;  ///< what these two ranks write for each other lies in common memory
-  bool pulled;  ///< but the slots are the sender's own, and the receiver reads them there
+  bool common;   ///< the slots are in common memory, else in a pool
+  bool offered;  ///< the slots are the sender's, and the receiver reads them there: over flags only, which are in common memory
+  bool repeats;  ///< of a step's sends: an earlier one puts the result into the very same slots
 };
 
 /// A chunk of a call as one rank sees it: a place in its input, one in its output, or only a length.

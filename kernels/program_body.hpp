@@ -10,8 +10,8 @@
 //
 // Why no slot is read early or overwritten late, in short (planner/verify proves it for every schedule and shape):
 // - a sentinel slot is read until none of its words is the sentinel, and emptied before its credit or the call's end is
-//   published; a flagged slot, whoever's pool it is in, is read after its flag was acquired by one thread and passed on by the
-//   block barrier;
+//   published; a flagged slot, whoever's it is, is read after its flag was acquired by one thread and passed on by the
+//   block barrier, and one that several read is written again after the credits of all;
 // - within a call a slot is used again only after a credit; across calls the halves alternate, and the headers that every
 //   rank waits for prove that all peers have finished the call before.
 namespace collectives::kernels {
@@ -95,7 +95,9 @@ class Walk {
     const int waits = flags + (credits ? step.sends : 0);
     if (waits == 0) return;
     for (int w = group_.thread(); w < waits; w += group_.threads()) {
-      const Mark* word = w < flags ? flag(here(receives[w]), receives[w].lane) : credit(here(sends[w - flags]), sends[w - flags].credit);
+      const EdgeArgs& edge = w < flags ? receives[w] : sends[w - flags];
+      std::byte* mine = words(edge, args_.rank);
+      const Mark* word = w < flags ? flag(mine, edge.lane) : credit(mine, edge.credit);
       const Mark target = mark(watch_.epoch(), w < flags ? t + 1 : t - args_.stages + 1);
       while (!reached(observe(word), target) && watch_.keep_waiting()) {
       }
@@ -112,12 +114,12 @@ class Walk {
       const Mark value = mark(watch_.epoch(), t + 1);
       if constexpr (Wire::flagged) {
         if (s < flags) {
-          Wire::publish(flag(there(sends[s]), sends[s].lane), value);
+          Wire::publish(flag(words(sends[s], sends[s].peer), sends[s].lane), value);
           continue;
         }
       }
       const EdgeArgs& from = receives[s - flags];
-      signal(credit(there(from), from.credit), value);
+      signal(credit(words(from, from.peer), from.credit), value);
     }
   }
 
@@ -130,12 +132,11 @@ class Walk {
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
         if (base + u * stride < tile.packs) pack[u] = own(step, region, tile.first + base + u * stride);
-      for (int e = 0; e < step.sends; ++e) {
-        Pack* to = slot_to(sends[e], t);
+      each_slot(step, sends, t, [&](Pack* to) {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
           if (base + u * stride < tile.packs) Wire::store(to + base + u * stride, pack[u]);
-      }
+      });
       if (step.store) {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
@@ -161,7 +162,7 @@ class Walk {
         while (!Wire::arrived(pack[u]) && watch_.keep_waiting()) pack[u] = Wire::load(arrivals + p);
         Wire::clear(arrivals + p);
         if (step.store) keep(region, tile.first + p, pack[u]);
-        for (int e = 0; e < step.sends; ++e) Wire::store(slot_to(sends[e], t) + p, pack[u]);
+        each_slot(step, sends, t, [&](Pack* to) { Wire::store(to + p, pack[u]); });
       }
     }
   }
@@ -186,7 +187,7 @@ class Walk {
         }
       }
       const Pack result = Wire::sanitize(round<T>(sum, step.complete ? args_.divisor : 1));
-      for (int e = 0; e < step.sends; ++e) Wire::store(slot_to(sends[e], t) + p, result);
+      each_slot(step, sends, t, [&](Pack* to) { Wire::store(to + p, result); });
       if (step.store) keep(region, tile.first + p, result);
     }
   }
@@ -224,17 +225,20 @@ class Walk {
     }
   }
 
-  /// The memory in which this rank hears from an edge's peer, and that in which the peer hears from it.
-  COLLECTIVES_HOST_DEVICE std::byte* here(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[args_.rank]; }
-  COLLECTIVES_HOST_DEVICE std::byte* there(const EdgeArgs& edge) const { return (edge.common ? args_.common : args_.pools)[edge.peer]; }
+  /// Where what an edge brings is read, and where what it takes away is written.
+  COLLECTIVES_HOST_DEVICE Pack* slot_from(const EdgeArgs& edge, std::uint32_t t) const { return slot(memory(edge, is_offered(edge) ? edge.peer : args_.rank), edge.row, t); }
+  COLLECTIVES_HOST_DEVICE Pack* slot_to(const EdgeArgs& edge, std::uint32_t t) const { return slot(memory(edge, is_offered(edge) ? args_.rank : edge.peer), edge.row, t); }
+  COLLECTIVES_HOST_DEVICE std::byte* memory(const EdgeArgs& edge, int rank) const { return (edge.common ? args_.common : args_.pools)[rank]; }
+  static COLLECTIVES_HOST_DEVICE bool is_offered(const EdgeArgs& edge) { return Wire::flagged && edge.offered; }
 
-  /// What an edge brings lies here, unless this rank fetches it, and what it takes away lies there, unless the peer does. Only flags say
-  /// when there is something to fetch.
-  COLLECTIVES_HOST_DEVICE Pack* slot_from(const EdgeArgs& edge, std::uint32_t t) const {
-    return slot(Wire::flagged && edge.pulled ? args_.pools[edge.peer] : here(edge), edge.row, t);
-  }
-  COLLECTIVES_HOST_DEVICE Pack* slot_to(const EdgeArgs& edge, std::uint32_t t) const {
-    return slot(Wire::flagged && edge.pulled ? args_.pools[args_.rank] : there(edge), edge.row, t);
+  /// The memory in which a rank polls what an edge's other end tells it.
+  COLLECTIVES_HOST_DEVICE std::byte* words(const EdgeArgs& edge, int rank) const { return (edge.common || is_offered(edge) ? args_.common : args_.pools)[rank]; }
+
+  /// Every place that a step's result goes to, once.
+  template <typename Body>
+  COLLECTIVES_HOST_DEVICE void each_slot(const StepArgs& step, const EdgeArgs* sends, std::uint32_t t, Body body) const {
+    for (int e = 0; e < step.sends; ++e)
+      if (!Wire::flagged || !sends[e].repeats) body(slot_to(sends[e], t));
   }
 
   COLLECTIVES_HOST_DEVICE Pack* slot(std::byte* pool, int row, std::uint32_t t) const {

@@ -15,13 +15,18 @@ inline std::vector<AlgorithmChoice> every_algorithm() {
           {Algorithm::double_tree}};
 }
 
-/// By sender, who reads out of its pool: nobody, everybody, or every second pair.
-inline std::vector<std::vector<RankMask>> ways_to_pull(int ranks) {
-  std::vector<RankMask> some(static_cast<std::size_t>(ranks), 0);
+/// All slots with their receivers, in pools; all in common memory with their senders; every second pair's with their senders, in pools and in
+/// common memory in turn, the others' with their receivers in pools.
+inline std::vector<SlotPlaces> ways_to_place(int ranks) {
+  const std::vector<RankMask> all(static_cast<std::size_t>(ranks), all_of(ranks)), none(static_cast<std::size_t>(ranks), 0);
+  SlotPlaces some{.common = none, .offered = none};
   for (int from = 0; from < ranks; ++from)
-    for (int to = 0; to < ranks; ++to)
-      if ((from + to) % 2 == 1) some[static_cast<std::size_t>(from)] |= mask_of(to);
-  return {{}, std::vector<RankMask>(static_cast<std::size_t>(ranks), all_of(ranks)), some};
+    for (int to = 0; to < ranks; ++to) {
+      if ((from + to) % 2 == 0) continue;
+      some.offered[static_cast<std::size_t>(from)] |= mask_of(to);
+      if ((from + to) % 4 == 1) some.common[static_cast<std::size_t>(from)] |= mask_of(to);
+    }
+  return {{}, {.common = all, .offered = all}, some};
 }
 
 /// GPUs that all reach each other alike through a port each; the defaults are those of NVLink 4 through a switch.

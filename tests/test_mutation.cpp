@@ -26,7 +26,7 @@ bool survives(const std::vector<Program>& programs, Omission omitted = {}) {
     bool in_place;
   };
   for (auto [tiles, wire, in_place] : {Setting{3, Wire::flagged, false}, Setting{3, Wire::sentinel, true}, Setting{2, Wire::sentinel, false}}) {
-    if (programs[0].pulled) wire = Wire::flagged;
+    if (programs[0].offers) wire = Wire::flagged;
     SymbolicRun options{.tiles = tiles, .stages = 2};
     options.wire = wire;
     options.in_place = in_place;
@@ -58,7 +58,8 @@ void mutate_edges(std::vector<Edge>& edges, const Program& program, const std::s
     if (program.lanes > 1) changed("lane", [&](Edge& edge) { edge.lane = next_of(edge.lane, program.lanes); });
     if (program.credits > 1) changed("credit", [&](Edge& edge) { edge.credit = next_of(edge.credit, program.credits); });
     if (program.rows > 1) changed("row", [&](Edge& edge) { edge.row = next_of(edge.row, program.rows); });
-    if (program.pulled) changed("end", [&](Edge& edge) { edge.pulled = !edge.pulled; });
+    if (program.offers) changed("end", [&](Edge& edge) { edge.offered = !edge.offered; });
+    if (program.offers) changed("memory", [&](Edge& edge) { edge.common = !edge.common; });
     if (program.ranks > 2)
       changed("peer", [&](Edge& edge) {
         do edge.peer = next_of(edge.peer, program.ranks);
@@ -99,9 +100,9 @@ void mutate_data(std::vector<Program>& programs, const Mutation& tell) {
   }
 }
 
-Tally data_faults(AlgorithmChoice choice, int ranks, const std::vector<RankMask>& pulled) {
+Tally data_faults(AlgorithmChoice choice, int ranks, const SlotPlaces& places) {
   Tally tally;
-  auto programs = lower(build_schedule(choice, ranks), pulled);
+  auto programs = lower(build_schedule(choice, ranks), places);
   mutate_data(programs, [&](const std::string& name) {
     ++tally.seeded;
     if (survives(programs)) tally.survivors.push_back(fmt::format("{} on {}: {}", to_string(choice), ranks, name));
@@ -133,8 +134,8 @@ void require_no_data_survivors(const std::vector<int>& rank_counts) {
   int seeded = 0;
   for (const int ranks : rank_counts)
     for (const AlgorithmChoice choice : every_algorithm())
-      for (const auto& pulled : ways_to_pull(ranks)) {
-        const Tally tally = data_faults(choice, ranks, pulled);
+      for (const auto& places : ways_to_place(ranks)) {
+        const Tally tally = data_faults(choice, ranks, places);
         seeded += tally.seeded;
         CHECK(tally.survivors == std::vector<std::string>{});
       }
@@ -162,7 +163,7 @@ TEST_CASE("what is left out of the synchronisation is found unless something els
     for (const AlgorithmChoice choice : every_algorithm()) {
       Tally tally;
       for (const int ranks : {2, 3, 4, 5, 8})
-        for (const auto& pulled : ways_to_pull(ranks)) omit_each(lower(build_schedule(choice, ranks), pulled), what, tally);
+        for (const auto& places : ways_to_place(ranks)) omit_each(lower(build_schedule(choice, ranks), places), what, tally);
       seeded += tally.seeded;
       survivors += static_cast<int>(tally.survivors.size());
       if (!tally.survivors.empty()) by_algorithm += fmt::format(" {} {}/{}", to_string(choice), tally.survivors.size(), tally.seeded);

@@ -1,6 +1,7 @@
 #include "planner/program.hpp"
 
 #include <collectives/error.hpp>
+#include <map>
 #include <set>
 
 #include "planner/verify.hpp"
@@ -42,6 +43,46 @@ TEST_CASE("every transfer has a lane and a credit word of its own, and both ends
     for (const auto& round : build_schedule(choice, ranks).rounds) transfers += round.size();
     CHECK(sent.size() == transfers);
   }
+}
+
+TEST_CASE("what a step offers in one memory has a row of its own, which all its receivers know", "[planner][program]") {
+  const int ranks = GENERATE(range(2, 17));
+  for (const AlgorithmChoice choice : every_algorithm())
+    for (const auto& places : ways_to_place(ranks)) {
+      CAPTURE(ranks, to_string(choice));
+      const auto programs = lower(build_schedule(choice, ranks), places);
+      std::map<std::pair<int, int>, const Step*> writers;  // by owner of the slots and row
+      for (const Program& program : programs)
+        for (const Step& step : program.steps)
+          for (std::size_t send = 0; send < step.sends.size(); ++send) {
+            const Edge& edge = step.sends[send];
+            CHECK(edge.row < program.rows);
+            const Step*& writer = writers[{edge.offered ? program.rank : edge.peer, edge.row}];
+            CHECK((writer == nullptr) == !repeats(step, send));
+            CHECK((writer == nullptr || writer == &step));
+            writer = &step;
+          }
+      for (const Program& program : programs)
+        for (const Step& step : program.steps)
+          for (const Edge& edge : step.receives) {
+            const auto found = writers.find({edge.offered ? edge.peer : program.rank, edge.row});
+            REQUIRE(found != writers.end());
+            CHECK(found->second->chunk == step.chunk);
+          }
+    }
+}
+
+TEST_CASE("a rank's rows are numbered through its two memories, for they may be one", "[planner][program]") {
+  const auto rows = [](const Schedule& schedule, const SlotPlaces& places) { return lower(schedule, places)[0].rows; };
+  const std::vector<RankMask> all(4, all_of(4)), other_island{0b1100, 0b1100, 0b0011, 0b0011};
+  CHECK(rows(one_shot_all_reduce(4), {}) == 3);
+  CHECK(rows(one_shot_all_reduce(4), {.common = all, .offered = {}}) == 3);
+  CHECK(rows(one_shot_all_reduce(4), {.common = all, .offered = all}) == 1);
+  CHECK(rows(two_shot_all_reduce(4), {}) == 6);
+  CHECK(rows(two_shot_all_reduce(4), {.common = all, .offered = all}) == 4);
+  // Two islands of two: two chunks and a total for the other island in common memory, and two arrivals from the neighbour in the pool.
+  CHECK(rows(two_shot_all_reduce(4), {.common = other_island, .offered = other_island}) == 5);
+  CHECK(rows(one_shot_all_reduce(4), {.common = other_island, .offered = {}}) == 3);
 }
 
 TEST_CASE("programs stay within the limits that kernels are built for", "[planner][program]") {

@@ -37,30 +37,74 @@ TEST_CASE("every algorithm is right on 2 to 16 ranks, for few and many tiles and
   }
 }
 
-TEST_CASE("every algorithm is right where receivers read, all of them or some, which needs flags", "[planner][verify]") {
+TEST_CASE("every algorithm is right where senders offer, all of them or some, which needs flags", "[planner][verify]") {
   const int ranks = GENERATE(2, 3, 4, 5, 8, 16);
   for (const AlgorithmChoice choice : every_algorithm())
-    for (const auto& pulled : ways_to_pull(ranks)) {
-      const auto programs = lower(build_schedule(choice, ranks), pulled);
+    for (const auto& places : ways_to_place(ranks)) {
+      const auto programs = lower(build_schedule(choice, ranks), places);
       CHECK(programs[0].rows <= max_edges);
       for (const int tiles : {1, 2, 3, 9})
         for (const int stages : {2, 4}) {
           SymbolicRun options{.tiles = tiles, .stages = stages};
           options.in_place = tiles % 2 == 1;
-          CAPTURE(ranks, to_string(choice), tiles, stages, programs[0].pulled);
+          CAPTURE(ranks, to_string(choice), tiles, stages, programs[0].offers);
           CHECK(verify(programs, options) == "");
           options.wire = Wire::sentinel;
-          if (programs[0].pulled) CHECK(verify(programs, options) == "what is pulled needs flags");
+          if (programs[0].offers) CHECK(verify(programs, options) == "what is offered needs flags");
         }
     }
 }
 
-TEST_CASE("calls that pull and calls that push take turns in the same slots", "[planner][verify]") {
+TEST_CASE("what is offered is written again only after the credits of all its readers", "[planner][verify]") {
+  const int ranks = GENERATE(3, 4, 16);
+  const bool common = GENERATE(false, true);
+  const std::vector<RankMask> all(static_cast<std::size_t>(ranks), all_of(ranks));
+  for (const Algorithm algorithm : {Algorithm::one_shot, Algorithm::two_shot}) {
+    const auto programs = lower(build_schedule({algorithm}, ranks), {.common = common ? all : std::vector<RankMask>{}, .offered = all});
+    SymbolicRun options{.tiles = 3, .stages = 2};
+    CHECK(verify(programs, options) == "");
+    for (int rank = 0; rank < ranks; ++rank)
+      for (int step = 0; step < static_cast<int>(programs[static_cast<std::size_t>(rank)].steps.size()); ++step) {
+        const auto& sends = programs[static_cast<std::size_t>(rank)].steps[static_cast<std::size_t>(step)].sends;
+        if (sends.size() < 2) continue;  // what one alone reads may be known to be read by what it sends in turn
+        for (int edge = 0; edge < static_cast<int>(sends.size()); ++edge) {
+          CAPTURE(ranks, common, static_cast<int>(algorithm), rank, step, edge);
+          options.omitted = {.what = Sync::credit_wait, .rank = rank, .step = step, .edge = edge};
+          CHECK(finds(programs, options));
+        }
+      }
+  }
+}
+
+TEST_CASE("two steps that offer in one row are found, and so is a reader that looks in another", "[planner][verify]") {
+  const int ranks = GENERATE(3, 4, 8);
+  const std::vector<RankMask> all(static_cast<std::size_t>(ranks), all_of(ranks));
+  const auto programs = lower(two_shot_all_reduce(ranks), {.common = all, .offered = all});
+  REQUIRE(programs[0].rows == ranks);
+  // At both ends, so that they agree: all that rank 0 offers lies where its first step's does.
+  auto broken = programs;
+  const auto move = [&](std::vector<Edge>& edges, bool sends) {
+    for (Edge& edge : edges)
+      if (sends || edge.peer == 0) edge.row = programs[0].steps[0].sends[0].row;
+  };
+  for (Program& program : broken)
+    for (Step& step : program.steps) {
+      move(step.receives, false);
+      if (program.rank == 0) move(step.sends, true);
+    }
+  CHECK(finds(broken, {}));
+  broken = programs;
+  Edge& reader = broken[1].steps.back().receives[0];
+  reader.row = static_cast<std::uint8_t>((reader.row + 1) % ranks);
+  CHECK(finds(broken, {}));
+}
+
+TEST_CASE("calls that offer and calls that push take turns in the same slots", "[planner][verify]") {
   const int ranks = GENERATE(2, 3, 5);
-  const auto ways = ways_to_pull(ranks);
+  const auto ways = ways_to_place(ranks);
   std::vector<std::vector<Program>> turns;
   for (const AlgorithmChoice choice : {AlgorithmChoice{Algorithm::one_shot}, AlgorithmChoice{Algorithm::ring}, AlgorithmChoice{Algorithm::binary_tree}})
-    for (const auto& pulled : ways) turns.push_back(lower(build_schedule(choice, ranks), pulled));
+    for (const auto& places : ways) turns.push_back(lower(build_schedule(choice, ranks), places));
   SymbolicRun options{.tiles = 3, .stages = 2, .calls = 2 * static_cast<int>(turns.size())};
   CHECK(verify_in_turn(turns, options) == "");
   options.halves = 1;
@@ -201,4 +245,6 @@ TEST_CASE("what cannot be run is refused with a reason", "[planner][verify]") {
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].peer = 3; }), ContainsSubstring("peer is out of bounds"));
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].lane = 9; }), ContainsSubstring("lane is out of bounds"));
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].credit = 9; }), ContainsSubstring("credit is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].row = 9; }), ContainsSubstring("row of slots is out of bounds"));
+  CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].offered = true; }), ContainsSubstring("offers nothing"));
 }

@@ -64,11 +64,10 @@ void Arguments::fill_program(const Program& program) {
     return static_cast<std::uint8_t>(regions_++);
   };
   std::size_t edges = 0;
-  const auto copy = [&](const std::vector<Edge>& from) {
-    for (const Edge& edge : from) {
-      ensure(edges < kernels::max_edges, "a program has more edges than the kernel's arguments");
-      program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, edge.row, (context_->out_of_reach >> edge.peer & 1u) != 0, edge.pulled};
-    }
+  const auto copy = [&](const Edge& edge, bool repeats) {
+    ensure(edges < kernels::max_edges, "a program has more edges than the kernel's arguments");
+    ensure(edge.tells_in_common() || (context_->out_of_reach >> edge.peer & 1u) == 0, "a program writes into the pool of a rank that is out of reach");
+    program_.edge[edges++] = {edge.peer, edge.lane, edge.credit, edge.row, edge.common, edge.offered, repeats};
   };
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     const Step& step = program.steps[s];
@@ -80,8 +79,8 @@ void Arguments::fill_program(const Program& program) {
                      .first_edge = static_cast<std::uint8_t>(edges),
                      .receives = static_cast<std::uint8_t>(step.receives.size()),
                      .sends = static_cast<std::uint8_t>(step.sends.size())};
-    copy(step.receives);
-    copy(step.sends);
+    for (const Edge& edge : step.receives) copy(edge, false);
+    for (std::size_t send = 0; send < step.sends.size(); ++send) copy(step.sends[send], repeats(step, send));
   }
   program_.steps = static_cast<std::uint8_t>(program.steps.size());
   program_.max_delay = static_cast<std::uint8_t>(program.max_delay);
@@ -110,7 +109,7 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.wide = plan.wide;
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
   const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
-  ensure(!program.pulled || plan.wire == Wire::flagged, "what is pulled needs flags");
+  ensure(!program.offers || plan.wire == Wire::flagged, "what is offered needs flags");
   ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }

@@ -57,8 +57,8 @@ void require_verified(const Routine& routine) {
     options.tiles = options.stages + 1;
     options.in_place = strict;
     options.rank_order = is_direct(routine.choice.algorithm);
-    options.wire = strict && !routine.programs[0].pulled ? Wire::sentinel : Wire::flagged;
-    const std::string fault = verify(routine.programs, options);
+    options.wire = strict && !routine.programs[0].offers ? Wire::sentinel : Wire::flagged;
+    const std::string fault = verify(routine.programs_over(options.wire), options);
     require(
         fault.empty(), [&] { return to_string(routine.choice) + " does not verify: " + fault; }, ErrorCode::internal);
   }
@@ -73,13 +73,22 @@ std::vector<AlgorithmChoice> choices_for(const Survey& survey, const std::option
   return choices;
 }
 
-/// By sender, the receivers that read.
-std::vector<RankMask> pulled_in(const Fabric& fabric) {
-  std::vector<RankMask> pulled(static_cast<std::size_t>(fabric.ranks), 0);
+/// What is read over a link is offered in any case, what meets in host memory where `flags` tell of it.
+SlotPlaces places_on(const Fabric& fabric, bool flags) {
+  const std::vector<RankMask> nowhere(static_cast<std::size_t>(fabric.ranks), 0);
+  SlotPlaces places{.common = nowhere, .offered = nowhere};
   for (int from = 0; from < fabric.ranks; ++from)
-    for (int to = 0; to < fabric.ranks; ++to)
-      if (fabric.link(from, to).pulled) pulled[static_cast<std::size_t>(from)] |= mask_of(to);
-  return pulled;
+    for (int to = 0; to < fabric.ranks; ++to) {
+      const FabricLink& there = fabric.link(from, to);
+      if (from == to || (there.direct && fabric.link(to, from).direct)) continue;
+      if (!there.pulled) places.common[static_cast<std::size_t>(from)] |= mask_of(to);
+      if (there.pulled || flags) places.offered[static_cast<std::size_t>(from)] |= mask_of(to);
+    }
+  return places;
+}
+
+bool is_any(const std::vector<RankMask>& masks) {
+  return std::any_of(masks.begin(), masks.end(), [](RankMask mask) { return mask != 0; });
 }
 
 /// Reading over a link takes flags, which small messages wait for longer than for host memory over sentinels. Where that takes flags too,
@@ -107,8 +116,11 @@ Survey survey_sound(const Fabric& fabric) {
 }  // namespace
 
 Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits) {
-  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .cost = {}};
-  routine.programs = lower(routine.schedule, pulled_in(fabric));
+  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .offering = {}, .cost = {}};
+  const SlotPlaces least = places_on(fabric, false), most = places_on(fabric, true);
+  const bool pulls = is_any(least.offered);
+  routine.programs = lower(routine.schedule, pulls ? most : least);
+  if (!pulls && is_any(most.offered)) routine.offering = lower(routine.schedule, most);
   require_verified(routine);
   routine.cost = cost_of(routine.schedule, fabric, limits);
   return routine;
@@ -210,7 +222,7 @@ const Routine& Planner::routine_for(const PlanRequest& request, const Plan& plan
 }
 
 const Program& Planner::program(const PlanRequest& request, const Plan& plan, int rank) const {
-  return routine_for(request, plan).programs.at(static_cast<std::size_t>(rank));
+  return routine_for(request, plan).programs_over(plan.wire).at(static_cast<std::size_t>(rank));
 }
 
 const Schedule& Planner::schedule(const PlanRequest& request, const Plan& plan) const { return routine_for(request, plan).schedule; }

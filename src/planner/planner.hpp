@@ -43,8 +43,11 @@ inline constexpr double percent_for_direct = 10;
 struct Routine {
   AlgorithmChoice choice;
   Schedule schedule;
-  std::vector<Program> programs;
+  std::vector<Program> programs;  ///< over any wire; over flags alone where some pair pulls
+  std::vector<Program> offering;  ///< over flags, which let senders offer what goes through host memory; empty where that is the same
   Cost cost;
+
+  const std::vector<Program>& programs_over(Wire wire) const { return wire == Wire::flagged && !offering.empty() ? offering : programs; }
 };
 
 /// Lowers, verifies and costs a schedule. Throws Error(internal) if it does not verify.

@@ -1,6 +1,7 @@
 #include "planner/program.hpp"
 
 #include <algorithm>
+#include <array>
 #include <collectives/communicator.hpp>
 #include <limits>
 #include <numeric>
@@ -18,6 +19,7 @@ struct Draft {
   int ready = 0;                                   ///< the first round its result may be sent in
   int earliest = std::numeric_limits<int>::max();  ///< when the first of what it takes was ready at its sender
   bool reduces = false;
+  std::array<int, 2> offered_row{-1, -1};  ///< in the pool and in common memory; none before it is offered there
 };
 
 // What a rank holds of a chunk. `current` is the draft whose result it is, none while it is the rank's own input.
@@ -28,8 +30,8 @@ struct Holding {
 
 class Lowering {
  public:
-  Lowering(const Schedule& schedule, const std::vector<RankMask>& pulled)
-      : schedule_(schedule), pulled_(pulled), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0), rows_(drafts_.size(), 0) {
+  Lowering(const Schedule& schedule, const SlotPlaces& places)
+      : schedule_(schedule), places_(places), drafts_(count(schedule.ranks)), incoming_(drafts_.size(), 0), outgoing_(drafts_.size(), 0), rows_(drafts_.size(), 0) {
     givers_.resize(count(schedule.chunks), all_of(schedule.ranks));
     takers_ = givers_;
     std::copy(schedule.givers.begin(), schedule.givers.end(), givers_.begin());
@@ -89,16 +91,27 @@ class Lowering {
     const int lane = incoming_[count(transfer.to)]++;
     const int credit = outgoing_[count(transfer.from)]++;
     require(lane < max_lanes && credit < max_lanes, "a rank has more transfers than lanes");
-    const bool pulled = !pulled_.empty() && (pulled_[count(transfer.from)] & mask_of(transfer.to)) != 0;
-    any_pulled_ = any_pulled_ || pulled;
-    const int row = rows_[count(pulled ? transfer.from : transfer.to)]++;
-    const Edge edge{static_cast<std::uint8_t>(transfer.to), static_cast<std::uint8_t>(lane), static_cast<std::uint8_t>(credit), static_cast<std::uint8_t>(row), pulled};
+    const bool common = is_set(places_.common, transfer), offered = is_set(places_.offered, transfer);
+    const int row = row_for(transfer, sender, common, offered);
+    const Edge edge{static_cast<std::uint8_t>(transfer.to), static_cast<std::uint8_t>(lane), static_cast<std::uint8_t>(credit), static_cast<std::uint8_t>(row), common, offered};
     sender.step.sends.push_back(edge);
     Arrival arrival{transfer.action, transfer.to, transfer.chunk, held.inputs, sender.ready, edge};
     arrival.edge.peer = static_cast<std::uint8_t>(transfer.from);
     // An input is read again for every round it is sent in, so that no receiver has to buffer it early.
     if (sender.step.receives.empty()) held.current = -1;
     return arrival;
+  }
+
+  static bool is_set(const std::vector<RankMask>& by_sender, const Transfer& transfer) {
+    return !by_sender.empty() && (by_sender[count(transfer.from)] & mask_of(transfer.to)) != 0;
+  }
+
+  int row_for(const Transfer& transfer, Draft& sender, bool common, bool offered) {
+    if (!offered) return rows_[count(transfer.to)]++;
+    offers_ = true;
+    int& row = sender.offered_row[common];
+    if (row < 0) row = rows_[count(transfer.from)]++;
+    return row;
   }
 
   int draft_of_input(int rank, int chunk, int round) {
@@ -172,7 +185,7 @@ class Lowering {
     program.lanes = *std::max_element(incoming_.begin(), incoming_.end());
     program.credits = *std::max_element(outgoing_.begin(), outgoing_.end());
     program.rows = *std::max_element(rows_.begin(), rows_.end());
-    program.pulled = any_pulled_;
+    program.offers = offers_;
     program.min_stages = min_stages;
     const auto distance = [&](const Edge& edge) { return (edge.peer - rank + schedule_.ranks) % schedule_.ranks; };
     std::size_t edges = 0;
@@ -198,13 +211,13 @@ class Lowering {
   }
 
   const Schedule& schedule_;
-  const std::vector<RankMask>& pulled_;
+  const SlotPlaces& places_;
   std::vector<std::vector<Draft>> drafts_;  ///< by rank, in the order they were opened
   std::vector<Holding> holdings_;           ///< by rank and chunk
   std::vector<int> incoming_;
   std::vector<int> outgoing_;
-  std::vector<int> rows_;  ///< of slots, in each rank's pool
-  bool any_pulled_ = false;
+  std::vector<int> rows_;  ///< of slots, in each rank's memories together
+  bool offers_ = false;
   std::vector<std::uint32_t> bounds_;
   std::vector<RankMask> givers_, takers_;  ///< by chunk
 };
@@ -227,10 +240,17 @@ void require_in_range(const Schedule& schedule) {
 
 }  // namespace
 
-std::vector<Program> lower(const Schedule& schedule, const std::vector<RankMask>& pulled) {
+bool repeats(const Step& step, std::size_t send) {
+  const Edge& edge = step.sends[send];
+  const auto end = step.sends.begin() + static_cast<std::ptrdiff_t>(send);
+  return edge.offered && std::any_of(step.sends.begin(), end, [&](const Edge& before) { return before.offered && before.common == edge.common && before.row == edge.row; });
+}
+
+std::vector<Program> lower(const Schedule& schedule, const SlotPlaces& places) {
   require_in_range(schedule);
-  require(pulled.empty() || pulled.size() == static_cast<std::size_t>(schedule.ranks), "what is pulled is said of every rank, or of none");
-  return Lowering(schedule, pulled).run();
+  for (const auto* by_sender : {&places.common, &places.offered})
+    require(by_sender->empty() || by_sender->size() == static_cast<std::size_t>(schedule.ranks), "where slots lie is said of every rank, or of none");
+  return Lowering(schedule, places).run();
 }
 
 std::size_t chunk_begin(const Program& program, std::size_t packs, int chunk) {

@@ -189,13 +189,13 @@ int block_limit(const Fabric& fabric, const PlannerOptions& options) {
 }
 
 std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
-  const Program& program = routine.programs.front();
   const std::size_t packs = std::max<std::size_t>(divide_up(plan.bytes, pack_bytes), 1);
-  const std::size_t chunk_packs = longest_chunk(program, packs);
-  const int rows = std::max(program.rows, 1);
+  const std::size_t chunk_packs = longest_chunk(routine.programs.front(), packs);
   const int limit = block_limit(fabric, options);
   if (shape_copies(plan, chunk_packs, fabric, limit, options.copy_slot_bytes, operation)) return divide_up(chunk_packs, plan.tile_bytes / pack_bytes);
-  plan.wire = program.pulled ? Wire::flagged : wire_for(options, fabric, operation.type, plan.bytes);
+  plan.wire = routine.programs.front().offers ? Wire::flagged : wire_for(options, fabric, operation.type, plan.bytes);
+  const Program& program = routine.programs_over(plan.wire).front();
+  const int rows = std::max(program.rows, 1);
   if (has_direct_kernel(plan, fabric, operation)) {
     const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
     const bool shaped = moves ? shape_move(plan, chunk_packs, fabric.ranks, limit, options.sentinel_slot_bytes)

@@ -81,4 +81,21 @@ const Clock* FlagWord::reached(int value) const {
   return event == events_.end() ? nullptr : &event->clock;
 }
 
+int Accesses::writer_unknown_to(int actor, const Clock& clock) const {
+  return writer_ >= 0 && writer_ != actor && clock[static_cast<std::size_t>(writer_)] < written_ ? writer_ : -1;
+}
+
+int Accesses::reader_unknown_to(int actor, const Clock& clock) const {
+  for (std::size_t reader = 0; reader < clock.size(); ++reader)
+    if (clock[reader] < reads_[reader] && static_cast<int>(reader) != actor) return static_cast<int>(reader);
+  return -1;
+}
+
+void Accesses::note_read(int actor, const Clock& clock) { reads_[static_cast<std::size_t>(actor)] = clock[static_cast<std::size_t>(actor)]; }
+
+void Accesses::note_write(int actor, const Clock& clock) {
+  writer_ = actor;
+  written_ = clock[static_cast<std::size_t>(actor)];
+}
+
 }  // namespace collectives

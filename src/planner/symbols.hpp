@@ -65,14 +65,26 @@ class FlagWord {
   std::vector<Event> events_;
 };
 
-/// One slot of a pool: what it holds, and by whom it was last written and read.
+/// By whom something was last written, and by whom read, each on their own clock: what an access conflicts with must be known to its actor.
+class Accesses {
+ public:
+  /// Who may still be writing or reading for all that `actor` knows, -1 if nobody.
+  int writer_unknown_to(int actor, const Clock& clock) const;
+  int reader_unknown_to(int actor, const Clock& clock) const;
+  void note_read(int actor, const Clock& clock);
+  void note_write(int actor, const Clock& clock);
+
+ private:
+  int writer_ = -1;
+  std::uint32_t written_ = 0;
+  Clock reads_{};
+};
+
+/// One slot: what it holds, and who was there.
 struct SlotState {
   Symbol symbol;
   bool full = false;  ///< sentinel wire: holds a pack that was not read
-  int writer = -1;
-  int reader = -1;
-  std::uint32_t written = 0;  ///< on the writer's clock
-  std::uint32_t read = 0;     ///< on the reader's clock
+  Accesses accesses;
 };
 
 }  // namespace collectives

@@ -75,13 +75,14 @@ class TurnWalk {
   FlagWord& credit(int rank, int credit) { return credits_[at((flag_half() * ranks_ + rank) * credit_words_ + credit)]; }
   FlagWord& header(int rank, int peer) { return headers_[at(rank * ranks_ + peer)]; }
   std::vector<Symbol>& outputs() { return options_.in_place ? inputs_ : outputs_; }
-  SlotState& slot(int owner, int row, int tile) {
+  /// As if both memories of a rank were one, which they may be.
+  SlotState& slot(int owner, const Edge& edge, int tile) {
     const int half = call_ % options_.halves;
-    return slots_[at(((owner * options_.halves + half) * rows_ + row) * options_.stages + tile % options_.stages)];
+    return slots_[at(((owner * options_.halves + half) * rows_ + edge.row) * options_.stages + tile % options_.stages)];
   }
   /// Of what a rank receives, and of what it sends.
-  SlotState& slot_from(int rank, const Edge& edge, int tile) { return slot(edge.pulled ? edge.peer : rank, edge.row, tile); }
-  SlotState& slot_to(int rank, const Edge& edge, int tile) { return slot(edge.pulled ? rank : edge.peer, edge.row, tile); }
+  SlotState& slot_from(int rank, const Edge& edge, int tile) { return slot(edge.offered ? edge.peer : rank, edge, tile); }
+  SlotState& slot_to(int rank, const Edge& edge, int tile) { return slot(edge.offered ? rank : edge.peer, edge, tile); }
 
   bool omits(Sync what, int rank, int step, int edge) const {
     const Omission& omitted = options_.omitted;
@@ -175,7 +176,8 @@ class TurnWalk {
     if (!wait(rank, index, tile, false)) return false;
     wait(rank, index, tile, true);
     const Symbol result = take(rank, step, tile);
-    for (const Edge& edge : step.sends) write(rank, edge, tile, result);
+    for (std::size_t send = 0; send < step.sends.size(); ++send)
+      if (!repeats(step, send)) write(rank, step.sends[send], tile, result);
     if (step.store) {
       if (!takes(rank, step.chunk)) fail(rank, "stores a chunk that it has no place for");
       store(rank, cell(rank, step.chunk, tile), result);
@@ -255,15 +257,14 @@ class TurnWalk {
 
   Symbol read(int rank, const Edge& edge, int tile) {
     SlotState& found = slot_from(rank, edge, tile);
-    Clock& clock = clocks_[at(rank)];
+    const Clock& clock = clocks_[at(rank)];
     if (options_.wire == Wire::sentinel) {
       if (!found.full) fail(rank, fmt::format("reads an empty slot of lane {}", edge.lane));
       found.full = false;
-    } else if (found.writer >= 0 && clock[at(found.writer)] < found.written) {
-      fail(rank, fmt::format("reads lane {} while rank {} may be writing it", edge.lane, found.writer));
+    } else if (const int writer = found.accesses.writer_unknown_to(rank, clock); writer >= 0) {
+      fail(rank, fmt::format("reads lane {} while rank {} may be writing it", edge.lane, writer));
     }
-    found.reader = rank;
-    found.read = clock[at(rank)];
+    found.accesses.note_read(rank, clock);
     return found.symbol;
   }
 
@@ -272,15 +273,14 @@ class TurnWalk {
     const Clock& clock = clocks_[at(rank)];
     if (target.full && options_.wire == Wire::sentinel)
       fail(rank, fmt::format("writes a slot of rank {}'s lane {} that was not read", edge.peer, edge.lane));
-    if (target.reader >= 0 && clock[at(target.reader)] < target.read)
-      fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, target.reader));
+    if (const int reader = target.accesses.reader_unknown_to(rank, clock); reader >= 0)
+      fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, reader));
     // On the sentinel wire the writer before is known through the reader, who has emptied the slot since.
-    const bool unordered = target.writer >= 0 && target.writer != rank && clock[at(target.writer)] < target.written;
-    if (unordered) fail(rank, fmt::format("writes rank {}'s lane {} while rank {} may be writing it", edge.peer, edge.lane, target.writer));
+    if (const int writer = target.accesses.writer_unknown_to(rank, clock); writer >= 0)
+      fail(rank, fmt::format("writes rank {}'s lane {} while rank {} may be writing it", edge.peer, edge.lane, writer));
     target.symbol = symbol;
     target.full = true;
-    target.writer = rank;
-    target.written = clock[at(rank)];
+    target.accesses.note_write(rank, clock);
   }
 
   void signal(int rank, FlagWord& word, int value, const char* name) {
@@ -316,7 +316,7 @@ std::string out_of_bounds(const Program& program, const Program& first, int inde
   const auto said = [&](const char* what) { return fmt::format("rank {}: {}", index, what); };
   if (program.rank != index || program.ranks != ranks) return said("its program is for another rank or number of ranks");
   if (program.chunks != first.chunks || program.lanes != first.lanes || program.credits != first.credits || program.rows != first.rows ||
-      program.pulled != first.pulled || program.bounds != first.bounds || program.givers != first.givers || program.takers != first.takers)
+      program.offers != first.offers || program.bounds != first.bounds || program.givers != first.givers || program.takers != first.takers)
     return said("its layout is not that of rank 0");
   for (const Step& step : program.steps) {
     if (step.chunk >= program.chunks) return said("a step's chunk is out of bounds");
@@ -327,7 +327,7 @@ std::string out_of_bounds(const Program& program, const Program& first, int inde
         if (edge.lane >= program.lanes) return said("an edge's lane is out of bounds");
         if (edge.credit >= program.credits) return said("an edge's credit is out of bounds");
         if (edge.row >= program.rows) return said("an edge's row of slots is out of bounds");
-        if (edge.pulled && !program.pulled) return said("an edge is pulled in a program that pulls nothing");
+        if (edge.offered && !program.offers) return said("an edge is offered in a program that offers nothing");
       }
   }
   return {};
@@ -336,12 +336,12 @@ std::string out_of_bounds(const Program& program, const Program& first, int inde
 // Both ends of a lane name the same credit word and the same slots. A sender that waits for another's credit can be safe by chance, when
 // that implies its own.
 std::string miswired(const std::vector<Program>& programs) {
-  using End = std::array<int, 6>;  // sender, receiver, lane, credit, row, pulled
+  using End = std::array<int, 7>;  // sender, receiver, lane, credit, row, common, offered
   std::vector<End> sent, received;
   for (const Program& program : programs)
     for (const Step& step : program.steps) {
-      for (const Edge& edge : step.sends) sent.push_back({program.rank, edge.peer, edge.lane, edge.credit, edge.row, edge.pulled});
-      for (const Edge& edge : step.receives) received.push_back({edge.peer, program.rank, edge.lane, edge.credit, edge.row, edge.pulled});
+      for (const Edge& edge : step.sends) sent.push_back({program.rank, edge.peer, edge.lane, edge.credit, edge.row, edge.common, edge.offered});
+      for (const Edge& edge : step.receives) received.push_back({edge.peer, program.rank, edge.lane, edge.credit, edge.row, edge.common, edge.offered});
     }
   std::sort(sent.begin(), sent.end());
   std::sort(received.begin(), received.end());
@@ -359,7 +359,7 @@ std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const
     return "tiles, stages, calls and halves are at least 1";
   for (const auto& programs : turns) {
     if (programs.size() != turns[0].size()) return "programs for different numbers of ranks";
-    if (programs[0].pulled && options.wire != Wire::flagged) return "what is pulled needs flags";
+    if (programs[0].offers && options.wire != Wire::flagged) return "what is offered needs flags";
     for (int rank = 0; rank < ranks; ++rank)
       if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
   }
