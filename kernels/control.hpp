@@ -11,6 +11,7 @@ namespace collectives::kernels {
 
 inline constexpr int max_blocks = 144;  ///< no GPU so far gains from more
 inline constexpr int max_lanes = 32;    ///< transfers into or out of one rank in a schedule
+inline constexpr int max_crews = 4;     ///< rounds of a schedule that have blocks of their own
 
 /// The front of a pool. Peers write headers, poison and nothing else here.
 struct Control {
@@ -40,7 +41,8 @@ struct Layout {
   static constexpr std::size_t control = 0;
   static constexpr std::size_t flags = 4096;  ///< Mark[epoch & 1][max_lanes][max_blocks], written by senders
   static constexpr std::size_t credits = flags + 2 * sizeof(Mark) * max_lanes * max_blocks;  ///< the same, written by receivers
-  static constexpr std::size_t mail_board = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;
+  static constexpr std::size_t progress = credits + 2 * sizeof(Mark) * max_lanes * max_blocks;  ///< Mark[max_crews][max_blocks], of the rank itself
+  static constexpr std::size_t mail_board = progress + sizeof(Mark) * max_crews * max_blocks;
   static constexpr std::size_t copy_board = mail_board + sizeof(MailBoard);
   static constexpr std::size_t slots = copy_board + sizeof(CopyBoard);
   static_assert(sizeof(Control) <= flags && copy_board % alignof(CopyBoard) == 0 && slots % 256 == 0);

@@ -44,6 +44,7 @@ struct ProgramArgs : CallArgs {
   std::byte* pools[max_ranks];     ///< as this rank addresses them; null for those it neither writes nor reads
   std::byte* common[max_ranks];    ///< the same in memory that all reach, for control words and for what `pools` cannot do
   std::uint8_t steps, max_delay;
+  std::uint8_t crews;  ///< more than one: each round has blocks of its own, over flags
   bool carried;  ///< the caller's memory holds floats, and the type is what they travel as
   bool factor_given;      ///< this rank's input is multiplied by a factor, which is one element:
   const void* factor_at;  ///< there, or if null
@@ -57,10 +58,13 @@ struct ProgramArgs : CallArgs {
 /// carried as one of the latter two.
 void launch_sentinel(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
 void launch_flagged(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
+/// Over flags; `blocks` are of each crew.
+void launch_crews(const ProgramArgs& args, DataType type, int blocks, int threads, Stream stream);
 
 /// Loads every kernel of the family on the current device. A first launch that loads code would wait for the device to be
 /// idle, and so for a peer's kernel that waits for this very launch.
 void preload_sentinel();
 void preload_flagged();
+void preload_crews();
 
 }  // namespace collectives::kernels

@@ -23,17 +23,8 @@ class Walk {
       : args_(args), op_(op), group_(group), watch_(args, args.common, relief) {}
 
   COLLECTIVES_HOST_DEVICE void run() {
-    Control& mine = *reinterpret_cast<Control*>(args_.pools[args_.rank] + Layout::control);  // its words for this rank alone
-    const Mark next = observe_relaxed(&mine.next);
-    watch_.begin(static_cast<Epoch>(next >> 32));
     const bool herald = group_.block() == 0;
-    if (herald) each_peer([&](int rank) { watch_.announce(rank); });
-    if (static_cast<std::uint32_t>(next) != 0) {
-      // The call before used the slots of this one too: nobody writes them before everybody has finished it.
-      each_peer([&](int rank) { watch_.await_header(rank); });
-      group_.sync();
-    }
-
+    Control& mine = begin(herald);
     const int iterations = static_cast<int>(args_.tiles) + args_.max_delay;
     for (int i = 0; i < iterations; ++i) {
       for (int s = 0; s < args_.steps; ++s) {
@@ -43,15 +34,29 @@ class Walk {
         if (t >= 0 && t < static_cast<int>(region.tiles)) run_step(step, region, static_cast<std::uint32_t>(t));
       }
       // After the first pushes and before the first polls, where waiting for the block's other threads costs nothing.
-      if (i == 0) advance_epoch(mine);
+      if (i == 0) advance_epoch(mine, group_.blocks());
     }
-    if (iterations == 0) advance_epoch(mine);
+    if (iterations == 0) advance_epoch(mine, group_.blocks());
 
     if (herald) each_peer([&](int rank) { watch_.await_header(rank); });
   }
 
- private:
+ protected:
   static constexpr int width = 4;  ///< operands polled at once, as many as registers hold whatever the type
+
+  /// Reads the epoch, announces the call if this block is its herald, and sees to it that slots may be written. Returns the rank's own words.
+  COLLECTIVES_HOST_DEVICE Control& begin(bool herald) {
+    Control& mine = *reinterpret_cast<Control*>(args_.pools[args_.rank] + Layout::control);
+    const Mark next = observe_relaxed(&mine.next);
+    watch_.begin(static_cast<Epoch>(next >> 32));
+    if (herald) each_peer([&](int rank) { watch_.announce(rank); });
+    if (static_cast<std::uint32_t>(next) != 0) {
+      // The call before used the slots of this one too: nobody writes them before everybody has finished it.
+      each_peer([&](int rank) { watch_.await_header(rank); });
+      group_.sync();
+    }
+    return mine;
+  }
 
   /// Each peer by a thread of its own.
   template <typename Body>
@@ -60,12 +65,12 @@ class Walk {
       if (rank != args_.rank) body(rank);
   }
 
-  /// The last block to have read the epoch moves it on; the next call on the stream is the first to see that.
-  COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine) {
+  /// The last of all the call's blocks to have read the epoch moves it on; the next call on the stream is the first to see that.
+  COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine, int blocks) {
     group_.sync();
     if (group_.thread() != 0) return;
-    const std::uint32_t before = group_.blocks() == 1 ? 0 : arrive_local(&mine.arrived);
-    if (before + 1 != static_cast<std::uint32_t>(group_.blocks())) return;
+    const std::uint32_t before = blocks == 1 ? 0 : arrive_local(&mine.arrived);
+    if (before + 1 != static_cast<std::uint32_t>(blocks)) return;
     signal_relaxed(&mine.arrived, 0u);
     signal_relaxed(&mine.next, mark(watch_.epoch() + 1, 0));
   }
@@ -78,6 +83,14 @@ class Walk {
     // A thread alone has no barrier to meet: it leaves the memory of ranks that may still work on it alone.
     if constexpr (requires { Group::alone; })
       if (watch_.failed()) return;
+    work(step, t);
+    publish(step, receives, sends, t, credits);
+  }
+
+  COLLECTIVES_HOST_DEVICE void work(const StepArgs& step, std::uint32_t t) {
+    const Region& region = args_.region[step.region];
+    const EdgeArgs* receives = args_.edge + step.first_edge;
+    const EdgeArgs* sends = receives + step.receives;
     const Tile tile = tile_of(region, t);
     if (step.receives == 0) {
       send_own(step, region, sends, tile, t);
@@ -86,7 +99,6 @@ class Walk {
     } else {
       combine(step, region, receives, sends, tile, t);
     }
-    publish(step, receives, sends, t, credits);
   }
 
   /// Each flag of the step by a thread of its own, then all threads.

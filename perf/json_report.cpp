@@ -134,7 +134,7 @@ void JsonReport::add(const Line& line, const TableStyle& style) {
                         {"plan",
                          {{"algorithm", to_string(line.plan.choice)},
                           {"wire", name_of(line.plan.wire)},
-                          {"blocks", line.plan.blocks},
+                          {"blocks", line.plan.blocks * line.plan.crews},
                           {"threads", line.plan.threads},
                           {"predicted_us", line.plan.predicted_us}}}};
   for (std::size_t c = 1; c < style.contenders.size(); ++c)

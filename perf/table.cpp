@@ -83,7 +83,7 @@ std::string row(const Line& line, const TableStyle& style) {
   std::string text = fmt::format("{:>12}  {:>12}  {:>8}  {:>6}  {:>6}", line.shape.bytes(), line.shape.count, name_of(line.shape.type),
                                  operation_of(line), line.root);
   text += side_cells(line, out) + side_cells(line, in);
-  text += fmt::format("  {:<15}  {:<8}  {:>6}  {:>9}", to_string(line.plan.choice), name_of(line.plan.wire), line.plan.blocks,
+  text += fmt::format("  {:<15}  {:<8}  {:>6}  {:>9}", to_string(line.plan.choice), name_of(line.plan.wire), line.plan.blocks * line.plan.crews,
                       figure(line.plan.predicted_us));
   text += spread_cells(out, style.per_call) + fmt::format("  {:>7}", figure(out.host_us));
   text += spread_cells(in, style.per_call) + fmt::format("  {:>7}", figure(in.host_us));

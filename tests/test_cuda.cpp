@@ -10,6 +10,7 @@
 #include "soak_kernels.hpp"
 #include "test.hpp"
 #include "trial.hpp"
+#include "variable.hpp"
 
 using namespace collectives;
 
@@ -70,13 +71,15 @@ Options short_deadline() {
 TEST_CASE("captured calls replay with new data any number of times, mixed with eager ones", "[gpu][graph]") {
   const int count = GENERATE(2, 4);
   const std::size_t elements = GENERATE(1u, 1031u, 300'001u, 9'000'000u);
+  const char* reach = GENERATE("auto", "off");
+  const Variable policy("COLLECTIVES_P2P", reach);
   Ranks ranks(devices_for(count), {}, elements * 2 + 64);
   Trial trial{DataType::bfloat16, ReduceOp::sum, elements, false, 0, 1};
   const auto graphs = capture(ranks, [&](int rank) {
     for (int repeat = 0; repeat < 3; ++repeat) call(ranks, rank, trial, ranks.stream(rank));
   });
   for (trial.seed = 2; trial.seed < 22; ++trial.seed) {
-    CAPTURE(count, elements, trial.seed);
+    CAPTURE(count, elements, reach, trial.seed);
     put(ranks, trial);
     trial.seed % 3 == 0 ? call_all(ranks, trial) : replay(ranks, graphs);
     synchronize_all(ranks);

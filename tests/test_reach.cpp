@@ -143,4 +143,33 @@ TEST_CASE("ranks of which only some reach each other get exact results, on GPUs"
   try_on_gpus(GENERATE(from_range(reaches())));
 }
 
+TEST_CASE("GPUs of which none reaches another sum in crews, in turns with shorter calls and other collectives", "[gpu][reach]") {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  const int count = GENERATE(2, 3, 4, 8);
+  const char* algorithm = GENERATE("one_shot", "two_shot");
+  const Variable off("COLLECTIVES_P2P", "off");
+  std::vector<int> devices;
+  for (int rank = 0; rank < count; ++rank) devices.push_back(rank % gpus);
+  Options options;
+  options.algorithm = parse_algorithm(algorithm);
+  options.wire = Wire::flagged;  // at any size
+  options.first_epoch = 0xfffffff0u;
+  options.pool_bytes = static_cast<std::size_t>((count + gpus - 1) / gpus) * (8u << 20);
+  constexpr std::size_t largest = 4'400'003;
+  Ranks ranks(devices, options, largest * 4 + 64);
+  const Plan plan = ranks.communicators[0].plan_for(largest, DataType::bfloat16, ReduceOp::sum);
+  const int rounds = plan.choice.algorithm == Algorithm::one_shot ? 2 : 3;
+  CHECK(plan.crews == (count == 2 || count * rounds > max_ranks ? 1 : rounds));
+  std::uint64_t seed = 1;
+  for (int turn = 0; turn < 3; ++turn)
+    for (const std::size_t elements : {std::size_t{1}, std::size_t{1031}, std::size_t{70'001}, largest, std::size_t{31}, std::size_t{400'000}}) {
+      const DataType type = seed % 3 == 0 ? DataType::float32 : seed % 3 == 1 ? DataType::bfloat16 : DataType::int32;
+      CAPTURE(count, algorithm, elements, name_of(type), seed);
+      REQUIRE(mismatches(ranks, {type, ReduceOp::sum, elements, seed % 2 == 0, static_cast<int>(seed % 3), seed}) == 0);
+      REQUIRE(mismatches(ranks, {.type = type, .count = elements / 8 + 1, .seed = seed, .collective = seed % 2 == 0 ? Collective::all_gather : Collective::all_to_all}) == 0);
+      ++seed;
+    }
+}
+
 #endif

@@ -1,6 +1,7 @@
 #include "planner/verify.hpp"
 
 #include <algorithm>
+#include <collectives/communicator.hpp>
 
 #include "planner_cases.hpp"
 #include "test.hpp"
@@ -97,6 +98,46 @@ TEST_CASE("two steps that offer in one row are found, and so is a reader that lo
   Edge& reader = broken[1].steps.back().receives[0];
   reader.row = static_cast<std::uint8_t>((reader.row + 1) % ranks);
   CHECK(finds(broken, {}));
+}
+
+TEST_CASE("crews that follow each other are right wherever they fit the verifier, wherever slots lie", "[planner][verify]") {
+  const int ranks = GENERATE(range(2, 9));
+  int fitted = 0;
+  for (const AlgorithmChoice choice : every_algorithm())
+    for (const auto& places : ways_to_place(ranks)) {
+      const auto programs = lower(build_schedule(choice, ranks), places);
+      int rounds = 1;
+      for (const Program& program : programs) rounds = std::max(rounds, program.max_delay + 1);
+      if (ranks * rounds > max_ranks) continue;
+      ++fitted;
+      for (const int tiles : {1, 2, 5})
+        for (const int stages : {2, 4})
+          for (const bool in_place : {false, true}) {
+            SymbolicRun options{.tiles = tiles, .stages = stages};
+            options.in_place = in_place;
+            options.rank_order = is_direct_choice(choice);
+            options.crews = true;
+            CAPTURE(ranks, to_string(choice), tiles, stages, in_place);
+            CHECK(verify(programs, options) == "");
+          }
+    }
+  CHECK(fitted > 0);
+}
+
+TEST_CASE("crews that do not follow each other overwrite what another has yet to send, and those that are not told wait for ever", "[planner][verify]") {
+  const int ranks = GENERATE(2, 3, 5);
+  const bool in_place = GENERATE(false, true);
+  const auto programs = programs_of({Algorithm::one_shot}, ranks);
+  SymbolicRun options;
+  options.crews = true;
+  options.in_place = in_place;
+  for (int rank = 0; rank < ranks; ++rank) {
+    options.omitted = {.what = Sync::crew_wait, .rank = rank};
+    if (in_place) CHECK_THAT(verify(programs, options), ContainsSubstring("its own memory"));
+    if (!in_place) CHECK(verify(programs, options) == "");  // an input that stays as it is need not be waited for
+    options.omitted.what = Sync::crew_signal;
+    CHECK_THAT(verify(programs, options), ContainsSubstring("deadlock"));
+  }
 }
 
 TEST_CASE("calls that offer and calls that push take turns in the same slots", "[planner][verify]") {
@@ -247,4 +288,7 @@ TEST_CASE("what cannot be run is refused with a reason", "[planner][verify]") {
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].credit = 9; }), ContainsSubstring("credit is out of bounds"));
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].row = 9; }), ContainsSubstring("row of slots is out of bounds"));
   CHECK_THAT(broken([](Program& p) { p.steps[0].sends[0].offered = true; }), ContainsSubstring("offers nothing"));
+  SymbolicRun many;
+  many.crews = true;
+  CHECK_THAT(verify(programs_of({Algorithm::two_shot}, 6), many), ContainsSubstring("crews"));
 }

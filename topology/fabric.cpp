@@ -52,6 +52,13 @@ bool Fabric::pulls() const {
   return std::any_of(links.begin(), links.end(), [](const FabricLink& link) { return link.pulled; });
 }
 
+bool Fabric::meets_on_host() const {
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to)
+      if (from != to && link(from, to).by_peer()) return false;
+  return true;
+}
+
 Fabric fabric_of(const Machine& machine, std::span<const int> devices) {
   validate(machine);
   const FabricRanks ranks(machine, devices);

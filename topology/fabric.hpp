@@ -60,6 +60,8 @@ struct Fabric {
   bool fully_connected() const;
   /// Does any rank read what another has for it?
   bool pulls() const;
+  /// Does everything that ranks send each other lie in host memory?
+  bool meets_on_host() const;
   /// Does anything that these two send each other lie in host memory?
   bool meet_on_host(int a, int b) const { return !link(a, b).by_peer() || !link(b, a).by_peer(); }
 };

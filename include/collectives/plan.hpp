@@ -55,7 +55,8 @@ struct Plan {
   AlgorithmChoice choice;
   Wire wire = Wire::flagged;
   std::size_t bytes = 0;        ///< of the whole message: all blocks of the larger buffer
-  int blocks = 1;               ///< thread blocks a rank; 1 on the host
+  int blocks = 1;               ///< thread blocks a rank, of each crew; 1 on the host
+  int crews = 1;                ///< more than one: each round of the schedule has `blocks` blocks of its own
   int threads = 1;              ///< threads a block; 1 on the host
   std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time
   int stages = 1;               ///< tiles of a lane that may be under way at once

@@ -160,7 +160,7 @@ void write_info(coll_plan_info* info, const Plan& plan) {
                              .algorithm = static_cast<int>(plan.choice.algorithm),
                              .arity = plan.choice.arity,
                              .wire = static_cast<int>(plan.wire),
-                             .blocks = plan.blocks,
+                             .blocks = plan.blocks * plan.crews,
                              .threads = plan.threads,
                              .stages = plan.stages,
                              .bytes = plan.bytes,

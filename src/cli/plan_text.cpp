@@ -44,7 +44,8 @@ std::string taken_in_words(const PlannedCall& call) {
     out += fmt::format("Bound: {}; no traffic of this collective takes less here, whatever its latency. This plan's takes {:.1f} % more.\n",
                        microseconds(call.report.bound_us), 100 * taken.gap);
   out += fmt::format("It waits for: {}.\n", printable(taken.busiest));
-  out += fmt::format("It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", plan.blocks,
+  const std::string crews = plan.crews > 1 ? fmt::format("{} crews, one a round, of ", plan.crews) : "";
+  out += fmt::format("It runs as {}{} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", crews, plan.blocks,
                      plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
                      bytes_in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
   if (plan.through_host) out += "What receivers could read over links goes through host memory, which is faster at this size.\n";
@@ -115,6 +116,7 @@ std::string plan_json(const PlannedCall& call, bool with_schedule) {
                         {{"algorithm", to_string(plan.choice)},
                          {"wire", name_of(plan.wire)},
                          {"blocks", plan.blocks},
+                         {"crews", plan.crews},
                          {"threads", plan.threads},
                          {"tile_bytes", plan.tile_bytes},
                          {"stages", plan.stages},

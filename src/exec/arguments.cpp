@@ -32,7 +32,7 @@ std::uint32_t fingerprint_of(const Call& call, const Plan& plan, int ranks) {
   hash.mix(static_cast<std::uint64_t>(call.collective) << 24 | static_cast<std::uint64_t>(call.root) << 16);
   hash.mix(static_cast<std::uint64_t>(call.type) << 8 | static_cast<std::uint64_t>(call.op));
   hash.mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 8 | static_cast<std::uint64_t>(plan.wire));
-  hash.mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
+  hash.mix(static_cast<std::uint64_t>(plan.crews) << 48 | static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
   hash.mix(static_cast<std::uint64_t>(plan.tile_bytes) << 16 | static_cast<std::uint64_t>(plan.stages) << 3 | plan.copies << 2 | plan.direct << 1 | plan.wide);
   hash.mix(static_cast<std::uint64_t>(call.factor.given != Factor::none) << 1 | call.carried);
   if (is_cut_by_part(call.collective))
@@ -110,7 +110,7 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
   const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
   ensure(!program.offers || plan.wire == Wire::flagged, "what is offered needs flags");
-  ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.tile_bytes % sizeof(Pack) == 0,
+  ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.crews <= kernels::max_crews && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }
 
@@ -136,6 +136,7 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
   if (filled_ != &program) fill_program(program);
   fill_call(program_, call, plan, program, longest_region(call, program));
   fill_regions(call, plan, program);
+  program_.crews = static_cast<std::uint8_t>(plan.crews);
   program_.carried = call.carried;
   program_.factor_given = call.factor.given != Factor::none;
   program_.factor_at = call.factor.address;

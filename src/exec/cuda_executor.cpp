@@ -41,6 +41,7 @@ class CudaExecutor final : public Executor {
       : Executor(std::move(context)), scope_(std::in_place, context_.device), mailbox_(make_pinned<Mailbox>()), arguments_(context_, &mailbox_->record) {
     kernels::preload_sentinel();
     kernels::preload_flagged();
+    kernels::preload_crews();
     kernels::preload_direct(context_.ranks);
     kernels::preload_move(context_.ranks);
     kernels::preload_local();
@@ -178,7 +179,7 @@ class CudaExecutor final : public Executor {
       return copies_->enqueue(arguments_.copies(call, plan), CopyCall(context_, call, plan, program), call.type, plan, stream, capture_of(stream) != 0);
     }
     if (!plan.direct) {
-      const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : kernels::launch_flagged;
+      const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : plan.crews > 1 ? kernels::launch_crews : kernels::launch_flagged;
       return general(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
     }
     if (plan.wire == Wire::escaped) return kernels::launch_move(arguments_.move(call, plan, program), plan.blocks, plan.threads, stream);

@@ -21,6 +21,8 @@ std::string in_words(double bytes) {
 
 std::string rounds_in_words(int rounds) { return fmt::format("{} round{}", rounds, rounds == 1 ? "" : "s"); }
 
+std::string crews_in_words(const Plan& plan) { return plan.crews > 1 ? fmt::format("{} crews, one a round, of ", plan.crews) : ""; }
+
 std::string ranks_in_words(const Fabric& fabric) {
   if (fabric.ranks == 1) return "one rank";
   bool host = false, pulled = false;
@@ -129,7 +131,7 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
     return report;
   }
   report.explanation +=
-      fmt::format(" It runs as {} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", plan.blocks,
+      fmt::format(" It runs as {}{} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", crews_in_words(plan), plan.blocks,
                   plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
                   in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
   report.explanation += table_of(report.candidates);

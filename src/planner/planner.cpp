@@ -50,18 +50,23 @@ void require_reach(const Fabric& fabric, const PlannerOptions& options) {
 
 // One tile more than there are stages reuses slots within a call and over calls. In place and sentinel are each the stricter half: the one
 // for inputs read late, the other for what only headers order.
-void require_verified(const Routine& routine) {
-  for (const bool strict : {false, true}) {
-    SymbolicRun options;
-    options.stages = routine.programs[0].min_stages;
-    options.tiles = options.stages + 1;
-    options.in_place = strict;
-    options.rank_order = is_direct(routine.choice.algorithm);
-    options.wire = strict && !routine.programs[0].offers ? Wire::sentinel : Wire::flagged;
+void require_verified(const Routine& routine, const Fabric& fabric) {
+  SymbolicRun options;
+  options.stages = routine.programs[0].min_stages;
+  options.tiles = options.stages + 1;
+  options.rank_order = is_direct(routine.choice.algorithm);
+  const auto require_right = [&] {
     const std::string fault = verify(routine.programs_over(options.wire), options);
     require(
         fault.empty(), [&] { return to_string(routine.choice) + " does not verify: " + fault; }, ErrorCode::internal);
-  }
+  };
+  require_right();
+  options.in_place = true;
+  options.crews = crews_of(routine.programs_over(Wire::flagged), fabric) > 1;
+  if (options.crews) require_right();
+  options.crews = false;
+  if (!routine.programs[0].offers) options.wire = Wire::sentinel;
+  require_right();
 }
 
 std::vector<AlgorithmChoice> choices_for(const Survey& survey, const std::optional<AlgorithmChoice>& forced) {
@@ -121,7 +126,7 @@ Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fa
   const bool pulls = is_any(least.offered);
   routine.programs = lower(routine.schedule, pulls ? most : least);
   if (!pulls && is_any(most.offered)) routine.offering = lower(routine.schedule, most);
-  require_verified(routine);
+  require_verified(routine, fabric);
   routine.cost = cost_of(routine.schedule, fabric, limits);
   return routine;
 }

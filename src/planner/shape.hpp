@@ -20,6 +20,10 @@ bool has_copy_engines(const Fabric& fabric);
 /// Returns the tiles of the longest chunk, or nothing if the smallest layout does not fit the slots.
 std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 
+/// How many crews a program may have, one for each of its rounds: one in all where not every byte passes host memory, or where crews are
+/// more than the verifier proves or a kernel serves.
+int crews_of(const std::vector<Program>& programs, const Fabric& fabric);
+
 /// Of the slot in which a block leaves a tile.
 std::size_t slot_bytes_of(const Plan& plan);
 

@@ -11,7 +11,7 @@
 
 namespace collectives {
 
-/// How far each rank is known to have come: Lamport's vector clock.
+/// How far each actor is known to have come: Lamport's vector clock. An actor is a rank, or a crew of one.
 using Clock = std::array<std::uint32_t, max_ranks>;
 
 void join(Clock& clock, const Clock& other);

@@ -29,30 +29,36 @@ class TurnWalk {
         lanes_(most(&Program::lanes)),
         credit_words_(most(&Program::credits)),
         rows_(most(&Program::rows)),
-        chunks_(most(&Program::chunks)) {
+        chunks_(most(&Program::chunks)),
+        crews_(options.crews ? most_rounds() : 1) {
     const std::size_t cells = at(ranks_ * chunks_ * options.tiles);
     inputs_.resize(cells);
     outputs_.resize(cells);
     stored_.resize(cells, -1);
     unread_.resize(cells, false);
+    memory_.resize(cells);
     slots_.resize(at(ranks_ * options.halves * rows_ * options.stages));
     data_.resize(at(options.flag_halves * ranks_ * lanes_));
     credits_.resize(at(options.flag_halves * ranks_ * credit_words_));
     headers_.resize(at(ranks_ * ranks_));
     orders_.resize(turns.size() * at(chunks_));
-    positions_.resize(at(ranks_));
-    clocks_.resize(at(ranks_));
-    for (int rank = 0; rank < ranks_; ++rank) clocks_[at(rank)][at(rank)] = 1;
+    progress_.resize(at(actors()));
+    positions_.resize(at(actors()));
+    clocks_.resize(at(actors()));
+    for (int actor = 0; actor < std::min(actors(), max_ranks); ++actor) clocks_[at(actor)][at(actor)] = 1;
   }
+
+  /// Each crew of each rank. A clock has room for max_ranks of them.
+  int actors() const { return ranks_ * crews_; }
 
   std::string run() {
     for (bool moved = true; moved && fault_.empty();) {
       moved = false;
-      for (int rank = 0; rank < ranks_ && fault_.empty(); ++rank)
-        while (fault_.empty() && advance(rank)) moved = true;
+      for (actor_ = 0; actor_ < actors() && fault_.empty(); ++actor_)
+        while (fault_.empty() && advance(rank_of(actor_))) moved = true;
     }
-    for (int rank = 0; rank < ranks_ && fault_.empty(); ++rank)
-      if (positions_[at(rank)].call < options_.calls) fault_ = "deadlock: " + where(rank) + " waits for ever";
+    for (actor_ = 0; actor_ < actors() && fault_.empty(); ++actor_)
+      if (position().call < options_.calls) fault_ = "deadlock: " + where(rank_of(actor_)) + " waits for ever";
     return fault_;
   }
 
@@ -62,8 +68,19 @@ class TurnWalk {
     for (const auto& programs : turns_) most = std::max(most, programs[0].*count);
     return most;
   }
-  std::size_t turn(int rank) const { return at(positions_[at(rank)].call) % turns_.size(); }
-  const Program& program(int rank) const { return turns_[turn(rank)][at(rank)]; }
+  int most_rounds() const {
+    int most = 0;
+    for (const auto& programs : turns_)
+      for (const Program& program : programs) most = std::max(most, program.max_delay + 1);
+    return most;
+  }
+  int rank_of(int actor) const { return actor / crews_; }
+  int crew() const { return actor_ % crews_; }
+  Clock& clock() { return clocks_[at(actor_)]; }
+  Position& position() { return positions_[at(actor_)]; }
+  const Position& position() const { return positions_[at(actor_)]; }
+  std::size_t turn() const { return at(position().call) % turns_.size(); }
+  const Program& program(int rank) const { return turns_[turn()][at(rank)]; }
   int flag_half() const { return call_ % options_.flag_halves; }
   int iterations(int rank) const { return options_.tiles + program(rank).max_delay; }
   bool credited() const { return options_.tiles > options_.stages; }
@@ -91,40 +108,53 @@ class TurnWalk {
   }
 
   std::string where(int rank) const {
-    const Position& position = positions_[at(rank)];
-    if (position.iteration < 0) return fmt::format("rank {}, call {}, at its start", rank, position.call);
-    if (position.iteration >= iterations(rank)) return fmt::format("rank {}, call {}, at its end", rank, position.call);
-    const int tile = position.iteration - program(rank).steps[at(position.step)].delay;
-    return fmt::format("rank {}, call {}, step {}, tile {},", rank, position.call, position.step, tile);
+    const auto [call, iteration, step] = position();
+    if (iteration < 0) return fmt::format("rank {}, call {}, at its start", rank, call);
+    if (iteration >= iterations(rank)) return fmt::format("rank {}, call {}, at its end", rank, call);
+    const int tile = iteration - program(rank).steps[at(step)].delay;
+    return fmt::format("rank {}, call {}, step {}, tile {},", rank, call, step, tile);
   }
 
   void fail(int rank, const std::string& what) {
     if (fault_.empty()) fault_ = where(rank) + " " + what;
   }
 
-  // One action of a rank; false if it waits or has made all its calls. Waits change nothing, so a step's are taken together.
+  // One action of an actor; false if it waits or has made all its calls. Waits change nothing, so those of a batch are taken together. The first
+  // crew of a rank begins and ends calls for all of them: a call is one kernel.
   bool advance(int rank) {
-    Position& position = positions_[at(rank)];
-    if (position.call == options_.calls) return false;
-    call_ = position.call;
-    if (position.iteration < 0) {
-      begin(rank);
-      position.iteration = 0;
-      position.step = 0;
-      return true;
+    Position& stands = position();
+    if (stands.call == options_.calls) return false;
+    call_ = stands.call;
+    const bool leads = crew() == 0;
+    if (stands.iteration < 0) {
+      if (leads) begin(rank);
+      return leads;
     }
-    if (position.iteration >= iterations(rank)) return end(rank);
+    if (stands.iteration >= iterations(rank)) return leads && end(rank);
     const auto& steps = program(rank).steps;
-    while (at(position.step) < steps.size()) {
-      const int tile = position.iteration - steps[at(position.step)].delay;
-      const bool runs = tile >= 0 && tile < options_.tiles;
-      if (runs && !play(rank, position.step, tile)) return false;
-      ++position.step;
+    while (at(stands.step) < steps.size()) {
+      const int delay = steps[at(stands.step)].delay, tile = stands.iteration - delay, next = end_of_batch(rank, stands.step);
+      const bool runs = tile >= 0 && tile < options_.tiles && (crews_ == 1 || delay == crew());
+      if (runs && !play(rank, stands.step, next, tile)) return false;
+      stands.step = next;
       if (runs) return true;
     }
-    ++position.iteration;
-    position.step = 0;
+    ++stands.iteration;
+    stands.step = 0;
     return true;
+  }
+
+  // A crew takes steps in a row together that only send, or that only keep what is finished.
+  int end_of_batch(int rank, int first) const {
+    const auto& steps = program(rank).steps;
+    const auto only_keeps = [](const Step& step) { return step.receives.size() == 1 && step.own == Own::none && step.sends.empty() && step.store; };
+    const Step& begun = steps[at(first)];
+    int end = first + 1;
+    for (; crews_ > 1 && at(end) < steps.size() && steps[at(end)].delay == begun.delay; ++end) {
+      const bool both_send = begun.receives.empty() && steps[at(end)].receives.empty();
+      if (!both_send && !(only_keeps(begun) && only_keeps(steps[at(end)]))) break;
+    }
+    return end;
   }
 
   void begin(int rank) {
@@ -132,16 +162,22 @@ class TurnWalk {
       for (int tile = 0; tile < options_.tiles && gives(rank, chunk); ++tile) inputs_[cell(rank, chunk, tile)] = input_of(rank, {call_, chunk, tile});
     for (int peer = 0; peer < ranks_ && options_.headers; ++peer)
       if (peer != rank && !omits(Sync::header_signal, rank, -1, peer)) signal(rank, header(peer, rank), call_ + 1, "a header");
-    tick(rank);
+    tick();
+    for (int other = 1; other < crews_; ++other) join(clocks_[at(actor_ + other)], clock());
+    place_crews({call_, 0, 0});
   }
 
   bool end(int rank) {
+    for (int other = 1; other < crews_; ++other) {
+      if (positions_[at(actor_ + other)].iteration < iterations(rank)) return false;
+      join(clock(), clocks_[at(actor_ + other)]);
+    }
     for (int pass = 0; pass < 2 && options_.headers; ++pass)
       for (int peer = 0; peer < ranks_; ++peer) {
         if (peer == rank || omits(Sync::header_wait, rank, -1, peer)) continue;
         const Clock* known = header(rank, peer).reached(call_ + 1);
         if (known == nullptr) return false;
-        if (pass == 1) join(clocks_[at(rank)], *known);
+        if (pass == 1) join(clock(), *known);
       }
     for (int chunk = 0; chunk < program(rank).chunks; ++chunk)
       for (int tile = 0; tile < options_.tiles; ++tile) {
@@ -149,9 +185,12 @@ class TurnWalk {
         inputs_[cell(rank, chunk, tile)] = Symbol{};
         outputs_[cell(rank, chunk, tile)] = Symbol{};
       }
-    positions_[at(rank)] = {call_ + 1, -1, 0};
+    place_crews({call_ + 1, -1, 0});
     return true;
   }
+
+  /// All crews of the rank whose first one acts.
+  void place_crews(const Position& position) { std::fill_n(positions_.begin() + actor_, crews_, position); }
 
   void check_output(int rank, int chunk, int tile) {
     const Symbol& found = outputs()[cell(rank, chunk, tile)];
@@ -164,32 +203,43 @@ class TurnWalk {
         return fail(rank, which + fmt::format("holds the input of rank {} {} times", peer, found.counts[at(peer)]));
     // One input alone is an average as it stands.
     if (found.divided != (std::has_single_bit(givers) ? 0 : 1)) return fail(rank, which + fmt::format("was marked complete {} times", found.divided));
-    auto& order = orders_[turn(rank) * at(chunks_) + at(chunk)];
+    auto& order = orders_[turn() * at(chunks_) + at(chunk)];
     if (!order) order = found.order;
     if (*order != found.order) return fail(rank, which + "was combined in another order than elsewhere");
     if (options_.rank_order && found.order != rank_order(givers))
       fail(rank, which + "was not combined in the order of the ranks in one step");
   }
 
-  bool play(int rank, int index, int tile) {
-    const Step& step = program(rank).steps[at(index)];
-    if (!wait(rank, index, tile, false)) return false;
-    wait(rank, index, tile, true);
+  bool play(int rank, int first, int end, int tile) {
+    for (const bool acquire : {false, true})
+      for (int index = first; index < end; ++index)
+        if (!wait(rank, index, tile, acquire)) return false;
+    for (int index = first; index < end; ++index) act(rank, program(rank).steps[at(index)], tile);
+    for (int index = first; index < end; ++index) tell(rank, index, tile);
+    tick();
+    return true;
+  }
+
+  void act(int rank, const Step& step, int tile) {
     const Symbol result = take(rank, step, tile);
     for (std::size_t send = 0; send < step.sends.size(); ++send)
       if (!repeats(step, send)) write(rank, step.sends[send], tile, result);
-    if (step.store) {
-      if (!takes(rank, step.chunk)) fail(rank, "stores a chunk that it has no place for");
-      store(rank, cell(rank, step.chunk, tile), result);
-    }
+    if (!step.store) return;
+    if (!takes(rank, step.chunk)) fail(rank, "stores a chunk that it has no place for");
+    store(rank, cell(rank, step.chunk, tile), result);
+  }
+
+  void tell(int rank, int index, int tile) {
+    const auto& steps = program(rank).steps;
+    const Step& step = steps[at(index)];
     for (int edge = 0; at(edge) < step.sends.size() && options_.wire == Wire::flagged; ++edge)
       if (const Edge& send = step.sends[at(edge)]; !omits(Sync::data_signal, rank, index, edge))
         signal(rank, data(send.peer, send.lane), flag_value(call_, tile), "a data flag");
     for (int edge = 0; at(edge) < step.receives.size() && credited(); ++edge)
       if (const Edge& from = step.receives[at(edge)]; !omits(Sync::credit_signal, rank, index, edge))
         signal(rank, credit(from.peer, from.credit), flag_value(call_, tile), "a credit");
-    tick(rank);
-    return true;
+    const bool followed = at(index + 1) < steps.size() && steps[at(index + 1)].delay != step.delay;
+    if (crews_ > 1 && followed && !omits(Sync::crew_signal, rank, index, -1)) signal(rank, progress_[at(actor_)], flag_value(call_, tile), "a crew's progress");
   }
 
   // All waits of a step: whether they are over, or, if `acquire`, what they teach.
@@ -197,7 +247,7 @@ class TurnWalk {
     const Step& step = program(rank).steps[at(index)];
     const auto wait_for = [&](const FlagWord& word, int value) {
       const Clock* known = word.reached(value);
-      if (known != nullptr && acquire) join(clocks_[at(rank)], *known);
+      if (known != nullptr && acquire) join(clock(), *known);
       return known != nullptr;
     };
     for (int edge = 0; at(edge) < step.sends.size() && credited() && tile >= options_.stages; ++edge) {
@@ -210,7 +260,15 @@ class TurnWalk {
       const bool there = options_.wire == Wire::flagged ? wait_for(data(rank, from.lane), flag_value(call_, tile)) : slot_from(rank, from, tile).full;
       if (!there) return false;
     }
-    return true;
+    const int before = crews_ > 1 && !omits(Sync::crew_wait, rank, index, -1) ? crew_before(rank, index) : -1;
+    return before < 0 || wait_for(progress_[at(rank * crews_ + before)], flag_value(call_, tile));
+  }
+
+  /// The last crew before this step's that has any steps.
+  int crew_before(int rank, int index) const {
+    const auto& steps = program(rank).steps;
+    while (index >= 0 && steps[at(index)].delay == crew()) --index;
+    return index < 0 ? -1 : steps[at(index)].delay;
   }
 
   // Reads the slots and combines what they hold with the rank's own operand at its place.
@@ -240,6 +298,10 @@ class TurnWalk {
   Symbol own(int rank, const Step& step, int tile) {
     const std::size_t index = cell(rank, step.chunk, tile);
     const bool stored = stored_[index] == call_;
+    if (step.own == Own::output || options_.in_place) {
+      if (memory_[index].writer_unknown_to(actor_, clock()) >= 0) fail(rank, "reads its own memory while another of its crews may be writing it");
+      memory_[index].note_read(actor_, clock());
+    }
     if (step.own == Own::output && !stored) fail(rank, "reads its output before writing it");
     if (step.own == Own::input && stored && options_.in_place) fail(rank, "reads an input that it has overwritten in place");
     if (step.own == Own::input) return inputs_[index];
@@ -250,6 +312,9 @@ class TurnWalk {
   // A store over one that nothing has read was for nothing: never wrong, but never meant.
   void store(int rank, std::size_t index, const Symbol& symbol) {
     if (stored_[index] == call_ && unread_[index]) fail(rank, "stores over an output that nothing has read");
+    const bool read = memory_[index].reader_unknown_to(actor_, clock()) >= 0, written = memory_[index].writer_unknown_to(actor_, clock()) >= 0;
+    if (read || written) fail(rank, "writes its own memory while another of its crews may be at it");
+    memory_[index].note_write(actor_, clock());
     outputs()[index] = symbol;
     stored_[index] = call_;
     unread_[index] = true;
@@ -257,38 +322,36 @@ class TurnWalk {
 
   Symbol read(int rank, const Edge& edge, int tile) {
     SlotState& found = slot_from(rank, edge, tile);
-    const Clock& clock = clocks_[at(rank)];
     if (options_.wire == Wire::sentinel) {
       if (!found.full) fail(rank, fmt::format("reads an empty slot of lane {}", edge.lane));
       found.full = false;
-    } else if (const int writer = found.accesses.writer_unknown_to(rank, clock); writer >= 0) {
-      fail(rank, fmt::format("reads lane {} while rank {} may be writing it", edge.lane, writer));
+    } else if (const int writer = found.accesses.writer_unknown_to(actor_, clock()); writer >= 0) {
+      fail(rank, fmt::format("reads lane {} while rank {} may be writing it", edge.lane, rank_of(writer)));
     }
-    found.accesses.note_read(rank, clock);
+    found.accesses.note_read(actor_, clock());
     return found.symbol;
   }
 
   void write(int rank, const Edge& edge, int tile, const Symbol& symbol) {
     SlotState& target = slot_to(rank, edge, tile);
-    const Clock& clock = clocks_[at(rank)];
     if (target.full && options_.wire == Wire::sentinel)
       fail(rank, fmt::format("writes a slot of rank {}'s lane {} that was not read", edge.peer, edge.lane));
-    if (const int reader = target.accesses.reader_unknown_to(rank, clock); reader >= 0)
-      fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, reader));
+    if (const int reader = target.accesses.reader_unknown_to(actor_, clock()); reader >= 0)
+      fail(rank, fmt::format("writes lane {} while rank {} may be reading it", edge.lane, rank_of(reader)));
     // On the sentinel wire the writer before is known through the reader, who has emptied the slot since.
-    if (const int writer = target.accesses.writer_unknown_to(rank, clock); writer >= 0)
-      fail(rank, fmt::format("writes rank {}'s lane {} while rank {} may be writing it", edge.peer, edge.lane, writer));
+    if (const int writer = target.accesses.writer_unknown_to(actor_, clock()); writer >= 0)
+      fail(rank, fmt::format("writes rank {}'s lane {} while rank {} may be writing it", edge.peer, edge.lane, rank_of(writer)));
     target.symbol = symbol;
     target.full = true;
-    target.accesses.note_write(rank, clock);
+    target.accesses.note_write(actor_, clock());
   }
 
   void signal(int rank, FlagWord& word, int value, const char* name) {
-    if (!word.signal(rank, call_, value, clocks_[at(rank)])) fail(rank, fmt::format("signals {} that has another writer or does not grow", name));
+    if (!word.signal(actor_, call_, value, clock())) fail(rank, fmt::format("signals {} that has another writer or does not grow", name));
   }
 
   // What follows a signal is not part of what it tells.
-  void tick(int rank) { ++clocks_[at(rank)][at(rank)]; }
+  void tick() { ++clock()[at(actor_)]; }
 
   const std::vector<std::vector<Program>>& turns_;
   const SymbolicRun& options_;
@@ -297,18 +360,22 @@ class TurnWalk {
   const int credit_words_;
   const int rows_;
   const int chunks_;
+  const int crews_;  ///< of a rank: an actor is one of these
   std::vector<Symbol> inputs_;
   std::vector<Symbol> outputs_;
   std::vector<int> stored_;   ///< the last call that stored an output cell
   std::vector<bool> unread_;  ///< since it was stored
+  std::vector<Accesses> memory_;  ///< a rank's outputs, and in place its inputs, as its crews share them
   std::vector<SlotState> slots_;
   std::vector<FlagWord> data_;
   std::vector<FlagWord> credits_;
   std::vector<FlagWord> headers_;
+  std::vector<FlagWord> progress_;  ///< by actor
   std::vector<std::optional<std::uint64_t>> orders_;  ///< how each chunk was combined first
   std::vector<Position> positions_;
   std::vector<Clock> clocks_;
-  int call_ = 0;  ///< of the rank that acts
+  int actor_ = 0;
+  int call_ = 0;  ///< of the actor
   std::string fault_;
 };
 
@@ -363,7 +430,9 @@ std::string verify_in_turn(const std::vector<std::vector<Program>>& turns, const
     for (int rank = 0; rank < ranks; ++rank)
       if (auto fault = out_of_bounds(programs[at(rank)], programs[0], rank, ranks); !fault.empty()) return fault;
   }
-  std::string fault = TurnWalk(turns, options).run();
+  TurnWalk walk(turns, options);
+  if (walk.actors() > max_ranks) return fmt::format("{} crews of all ranks, where at most {} are expected", walk.actors(), max_ranks);
+  std::string fault = walk.run();
   for (const auto& programs : turns)
     if (fault.empty()) fault = miswired(programs);
   return fault;

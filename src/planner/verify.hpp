@@ -9,10 +9,11 @@
 namespace collectives {
 
 /// The synchronisation of a program, each kind of which can be left out to seed a fault.
-enum class Sync : std::uint8_t { none, data_wait, data_signal, credit_wait, credit_signal, header_wait, header_signal };
+enum class Sync : std::uint8_t { none, data_wait, data_signal, credit_wait, credit_signal, header_wait, header_signal, crew_wait, crew_signal };
 
 /// What is left out: one kind, of one edge of one step of one rank, or of all where -1. Edges count a step's receives for data
-/// waits and credit signals, its sends for credit waits and data signals, and are ranks for headers, which belong to no step.
+/// waits and credit signals, its sends for credit waits and data signals, and are ranks for headers, which belong to no step. What crews
+/// tell each other belongs to a step and no edge.
 struct Omission {
   Sync what = Sync::none;
   int rank = -1;
@@ -31,6 +32,7 @@ struct SymbolicRun {
   bool in_place = false;
   bool rank_order = false;  ///< also demand that one step combines all inputs, in the order of the ranks
   Wire wire = Wire::flagged;
+  bool crews = false;  ///< a rank's rounds run beside each other, each tile one behind the other; ranks times rounds are at most max_ranks
   Omission omitted{};  ///< anything is a seeded fault
 };
 
@@ -38,8 +40,9 @@ struct SymbolicRun {
 /// - every taker's output is every giver's input of this call, chunk and tile exactly once, an average divided once, and combined
 ///   by all ranks in the same order; nobody else's output is written; nothing reads poison, an input that was overwritten in place, or an output not
 ///   yet written, and no store is in vain;
-/// - every conflicting pair of accesses to a slot is ordered by happens-before. Flags, credits and headers order (release and
-///   acquire); a pack of the sentinel wire orders nothing but itself, and emptying a slot is a write;
+/// - every conflicting pair of accesses to a slot, or of two crews to their rank's own memory, is ordered by happens-before. Flags, credits,
+///   headers and the progress of crews order (release and acquire); a pack of the sentinel wire orders nothing but itself, and
+///   emptying a slot is a write;
 /// - nothing deadlocks, no index is out of bounds, a flag word has one writer a call and only grows, both ends of a lane agree.
 /// One maximal run decides for all interleavings, since counters only grow and waits are thresholds.
 std::string verify(const std::vector<Program>& programs, const SymbolicRun& options = {});
