@@ -3,7 +3,9 @@
 #include <bit>
 #include <random>
 
+#include "planner/cost.hpp"
 #include "planner/flow.hpp"
+#include "planner/survey.hpp"
 #include "planner_cases.hpp"
 #include "test.hpp"
 
@@ -101,4 +103,37 @@ TEST_CASE("ports alone bound an all-gather by (N-1)/N, and what is shared by all
       if (auto& route = fabric.links[fabric.index(from, to)].route; from / 4 != to / 4) route.insert(route.begin() + 1, 16);
   CHECK(all_reduce_cut(Limits(fabric)).mb_per_s == 900);
   CHECK(all_reduce_cut(Limits(fabric)).ranks == 4);
+}
+
+TEST_CASE("what host memory takes once for all its readers is bounded by their slots and by what each must write", "[planner][bound]") {
+  const int ranks = GENERATE(range(2, 9));
+  const auto [store, load, memory] = GENERATE(std::tuple(1000, 1000, 1'000'000), std::tuple(100, 1000, 1'000'000), std::tuple(1000, 1000, 1500));
+  // Slots of their own into one memory and out of it.
+  Fabric fabric = uniform_fabric(ranks);
+  for (int rank = 0; rank < ranks; ++rank) {
+    fabric.resources[static_cast<std::size_t>(2 * rank)] = {ResourceKind::slot_out, rank, rank, static_cast<std::uint32_t>(store)};
+    fabric.resources[static_cast<std::size_t>(2 * rank) + 1] = {ResourceKind::slot_in, rank, rank, static_cast<std::uint32_t>(load)};
+  }
+  fabric.resources.push_back({ResourceKind::host_memory, 0, 0, static_cast<std::uint32_t>(memory)});
+  for (int from = 0; from < ranks; ++from)
+    for (int to = 0; to < ranks; ++to) {
+      FabricLink& link = fabric.links[fabric.index(from, to)];
+      link.direct = from == to;
+      link.mb_per_s = 1'000'000;
+      if (from != to) link.route.insert(link.route.begin() + 1, static_cast<std::uint16_t>(2 * ranks));
+    }
+  CAPTURE(ranks, store, load, memory);
+  const Survey survey = survey_of(fabric);
+  // Each chunk is read 2 (N-1) times, by ranks in equal parts at best, each reading half of a passage; each rank writes what it has.
+  const double others = ranks - 1;
+  const double expected = std::min({1.0 * store, load * ranks / (2 * others), memory / (1.5 * others + 0.5)});
+  CHECK_THAT(survey.offering_bound_mb_per_s, Catch::Matchers::WithinRel(std::min(expected, 1.0 * memory), 5e-3));
+  CHECK(survey.offering_bound_mb_per_s >= (1 - 1e-6) * survey.bound_mb_per_s);
+  for (const AlgorithmChoice choice : {AlgorithmChoice{Algorithm::one_shot}, AlgorithmChoice{Algorithm::two_shot}, AlgorithmChoice{Algorithm::ring}}) {
+    CAPTURE(to_string(choice));
+    const Cost cost = cost_of(build_schedule(choice, survey), fabric, survey.offering_limits);
+    CHECK(cost.load_us_per_byte * survey.offering_bound_mb_per_s >= 1 - 1e-6);
+    // Where loads set the pace, nothing reads less than two-shot.
+    if (choice.algorithm == Algorithm::two_shot && store == load && memory > 10'000) CHECK(cost.load_us_per_byte * survey.offering_bound_mb_per_s < 1 + 1e-6);
+  }
 }

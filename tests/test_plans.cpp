@@ -51,6 +51,38 @@ const std::map<int, std::map<std::size_t, double>> measured = {
     {3, {{8 * kib, 2.45}, {64 * kib, 2.97}, {512 * kib, 5.72}, {mib, 8.31}, {16 * mib, 72.04}, {256 * mib, 1022.09}}},
     {2, {{8 * kib, 2.36}, {64 * kib, 2.64}, {512 * kib, 3.96}, {mib, 5.44}, {16 * mib, 54.04}, {256 * mib, 758.15}}}};
 
+/// The virtual machine of perf/results/h200-without-peers.md: four H200 behind one bridge of the hypervisor's, none of which may reach another.
+Fabric without_peers(int ranks) {
+  Machine machine = test_machine("nvswitch_8x.json");
+  machine.hypervisor = "QEMU";
+  constexpr int bridge = 11;
+  for (Link& link : machine.links) {
+    if (link.kind == LinkKind::pcie && link.from < ranks) link.to = bridge;
+    if (link.kind == LinkKind::pcie && link.to < ranks) link.from = bridge;
+  }
+  Fabric fabric = fabric_of(machine, first_devices(ranks));
+  apply_peer_policy(fabric, [](int, int) { return true; });
+  return fabric;
+}
+
+struct Point {
+  int ranks;
+  std::size_t bytes;
+  Algorithm algorithm;
+  double us;
+};
+
+/// From perf/results/h200-without-peers.md, with the algorithm that was taken there. Three ranks' 16 and 64 MB had 32 blocks a crew.
+constexpr Point measured_without_peers[] = {
+    {2, 4 * kib, Algorithm::one_shot, 6.74},    {2, 16 * kib, Algorithm::one_shot, 6.74},   {2, 64 * kib, Algorithm::one_shot, 7.68},
+    {2, 256 * kib, Algorithm::one_shot, 15.43}, {2, mib, Algorithm::one_shot, 51.52},       {2, 4 * mib, Algorithm::one_shot, 176.20},
+    {2, 16 * mib, Algorithm::one_shot, 561.50}, {2, 64 * mib, Algorithm::two_shot, 1856.58}, {3, 4 * kib, Algorithm::one_shot, 7.06},
+    {3, 16 * kib, Algorithm::one_shot, 7.30},   {3, 64 * kib, Algorithm::one_shot, 10.68},  {3, 256 * kib, Algorithm::two_shot, 22.26},
+    {3, 16 * mib, Algorithm::two_shot, 741.35}, {3, 64 * mib, Algorithm::two_shot, 2714.84}, {4, 4 * kib, Algorithm::one_shot, 7.19},
+    {4, 16 * kib, Algorithm::one_shot, 7.85},   {4, 64 * kib, Algorithm::two_shot, 15.56},  {4, 256 * kib, Algorithm::two_shot, 24.06},
+    {4, mib, Algorithm::two_shot, 69.73},       {4, 4 * mib, Algorithm::two_shot, 211.02},  {4, 16 * mib, Algorithm::two_shot, 728.62},
+    {4, 64 * mib, Algorithm::two_shot, 2724.28}};
+
 }  // namespace
 
 TEST_CASE("one rank has no direct kernels, several have them where they can all reach each other", "[planner][plans]") {
@@ -111,11 +143,36 @@ TEST_CASE("on 2, 3 and 4 H200 predictions are within a quarter of what was measu
   }
 }
 
-TEST_CASE("the plan for a large message is proved to be within 5 % of the best, and beats the best ring", "[planner][plans]") {
+TEST_CASE("on H200 that do not reach each other predictions are within a quarter of what was measured", "[planner][plans]") {
+  for (const Point& point : measured_without_peers) {
+    PlannerOptions options = usual_slots();
+    options.forced = AlgorithmChoice{point.algorithm};
+    const double predicted = bf16(Planner(without_peers(point.ranks), options), point.bytes).predicted_us;
+    CAPTURE(point.ranks, point.bytes, point.us, predicted);
+    CHECK(predicted > 0.75 * point.us);
+    CHECK(predicted < 1.25 * point.us);
+  }
+}
+
+TEST_CASE("GPUs that do not reach each other have crews where more than two share the memory and the message is long", "[planner][plans]") {
+  for (const int ranks : {2, 3, 4}) {
+    const Planner planner(without_peers(ranks), usual_slots());
+    for (std::size_t bytes = 64 * kib; bytes <= 64 * mib; bytes *= 2) {
+      const Plan plan = bf16(planner, bytes);
+      CAPTURE(ranks, bytes);
+      CHECK(plan.wire == (bytes >= mib ? Wire::flagged : Wire::sentinel));
+      CHECK((plan.crews > 1) == (ranks > 2 && bytes >= 8 * mib));
+      if (plan.crews > 1) CHECK((plan.blocks == 16 && plan.tile_bytes <= 16 * kib));
+    }
+  }
+}
+
+TEST_CASE("the plan for a large message is proved to be within 5 % of the best, or 8 where all is offered, and beats the best ring", "[planner][plans]") {
   for (const char* file : machine_files) {
     const PlanReport report = report_on_large(file);
     CAPTURE(file, report.explanation);
-    CHECK(report.candidates[0].gap < 0.05);
+    // Who passes on what it has read offers it anew, and on two sockets somebody on the other one has to: the bound counts the root's writing alone.
+    CHECK(report.candidates[0].gap < (report.plan.wire == Wire::flagged ? 0.08 : 0.05));
     CHECK(report.candidates[0].gap > -1e-6);
     CHECK(report.plan.predicted_us <= 1.1 * candidate(report, Algorithm::ring).predicted_us);
     CHECK(report.plan.predicted_us >= report.bound_us);

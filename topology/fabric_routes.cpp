@@ -38,6 +38,10 @@ std::vector<int> spread_from(const Machine& machine, int root) {
   return reached_by;
 }
 
+/// Of a GPU's slot: what its flows reach together, on the way out of the GPU and into it.
+double out_of_gpu(bool through_memory, double slot) { return through_memory ? std::min(healthy_pcie * slot, host_store_gb_per_s) : healthy_pcie * slot; }
+double into_gpu(bool through_memory, double slot) { return through_memory ? std::min(healthy_pcie * slot, host_load_gb_per_s) : healthy_pcie * slot; }
+
 }  // namespace
 
 Routes::Routes(const FabricRanks& ranks) : ranks_(ranks) {
@@ -58,7 +62,7 @@ void Routes::use(Way& way, ResourceKind kind, int first_node, int second_node, d
 }
 
 Routes::Route Routes::route(int from, int to) {
-  Way way{from, to, {}};
+  Way way{from, to, false, {}};
   const int a = ranks_.node(from), b = ranks_.node(to);
   if (ranks_.share_gpu(from, to)) {
     use(way, ResourceKind::gpu_memory, a, a, local_rate.gb_per_s);
@@ -72,21 +76,21 @@ Routes::Route Routes::route(int from, int to) {
   } else if (trees_.at(a)[at(b)] != nowhere) {
     walk(way, a, b);
   } else {
-    between_slots(way, false);
+    between_slots(way);
   }
   return way.route;
 }
 
 Routes::Route Routes::staged(int from, int to) {
-  Way way{from, to, {}};
+  Way way{from, to, true, {}};
   const int a = ranks_.node(from), b = ranks_.node(to), cpu = nearest_cpu(to);
   const bool known = cpu != nowhere && trees_.at(cpu)[at(b)] != nowhere && trees_.at(a)[at(cpu)] != nowhere;
   if (!known) {
-    between_slots(way, true);
+    between_slots(way);
     return way.route;
   }
   walk(way, a, cpu);
-  use(way, ResourceKind::host_memory, cpu, cpu, host_memory_slots * ranks_.slot_gb_per_s(to));
+  use(way, ResourceKind::host_memory, cpu, cpu, memory_slots() * ranks_.slot_gb_per_s(to));
   walk(way, cpu, b);
   return way.route;
 }
@@ -101,6 +105,8 @@ void Routes::walk(Way& way, int from_node, int to_node) {
 void Routes::use_link(Way& way, int index) {
   const Machine& machine = ranks_.machine();
   const Link& link = machine.links[at(index)];
+  // What a hypervisor shows above a GPU does not tell which GPUs share a root: four H200 behind one bridge each got all that a slot carries.
+  if (link.kind == LinkKind::memory && link.evidence == Evidence::claimed && !machine.hypervisor.empty()) return;
   const bool from_gpu = machine.nodes[at(link.from)].kind == NodeKind::gpu, to_gpu = machine.nodes[at(link.to)].kind == NodeKind::gpu;
   const double slot = from_gpu ? ranks_.slot_gb_per_s(way.from)
                       : to_gpu ? ranks_.slot_gb_per_s(way.to)
@@ -112,20 +118,22 @@ void Routes::use_link(Way& way, int index) {
   if (link.kind == LinkKind::memory) kind = ResourceKind::root;
   if (link.kind == LinkKind::socket) kind = ResourceKind::socket;
   if (link.kind == LinkKind::socket && link.gb_per_s == 0) rate = socket_slots * slot;
-  use(way, kind, link.from, link.to, healthy_pcie * rate);
+  use(way, kind, link.from, link.to, from_gpu ? out_of_gpu(way.through_memory, rate) : to_gpu ? into_gpu(way.through_memory, rate) : healthy_pcie * rate);
 }
 
 // What the names of paths say: each GPU has a slot, and whoever crosses sockets shares one link each way.
-void Routes::between_slots(Way& way, bool through_memory) {
+void Routes::between_slots(Way& way) {
   const int a = ranks_.node(way.from), b = ranks_.node(way.to);
   const double from_slot = ranks_.slot_gb_per_s(way.from), to_slot = ranks_.slot_gb_per_s(way.to);
   const int from_numa = ranks_.gpu(way.from).numa, to_numa = ranks_.gpu(way.to).numa;
-  use(way, ResourceKind::slot_out, a, a, healthy_pcie * from_slot);
+  use(way, ResourceKind::slot_out, a, a, out_of_gpu(way.through_memory, from_slot));
   if (ranks_.path(way.from, way.to) == "SYS" && from_numa >= 0 && to_numa >= 0 && from_numa != to_numa)
     use(way, ResourceKind::socket, from_numa, to_numa, healthy_pcie * socket_slots * std::max(from_slot, to_slot));
-  if (through_memory) use(way, ResourceKind::host_memory, to_numa, to_numa, host_memory_slots * to_slot);
-  use(way, ResourceKind::slot_in, b, b, healthy_pcie * to_slot);
+  if (way.through_memory) use(way, ResourceKind::host_memory, to_numa, to_numa, memory_slots() * to_slot);
+  use(way, ResourceKind::slot_in, b, b, into_gpu(way.through_memory, to_slot));
 }
+
+double Routes::memory_slots() const { return ranks_.machine().hypervisor.empty() ? host_memory_slots : virtual_memory_slots; }
 
 // What a GPU sends to all its NVLink peers at once, where a switch shares its links out; 0 where each peer has its own.
 double Routes::port_gb_per_s(int rank) const {

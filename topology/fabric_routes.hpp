@@ -30,13 +30,15 @@ class Routes {
   struct Way {
     int from;
     int to;
+    bool through_memory;  ///< of the host
     Route route;
   };
 
   void use(Way& way, ResourceKind kind, int first_node, int second_node, double gb_per_s);
   void walk(Way& way, int from_node, int to_node);
   void use_link(Way& way, int link);
-  void between_slots(Way& way, bool through_memory);
+  void between_slots(Way& way);
+  double memory_slots() const;
   double port_gb_per_s(int rank) const;
   int nearest_cpu(int rank) const;
 

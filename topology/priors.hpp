@@ -69,6 +69,14 @@ inline constexpr double socket_slots = 0.75;
 /// GB/s of bus bandwidth on each of 4 H200, 99 GB/s through memory beside slots of 56.
 inline constexpr double host_memory_slots = 1.75;
 
+/// The same of a virtual machine, which does not tell of how many nodes its memory is: there four H200 with slots of 56 GB/s stored 144 GB/s
+/// at once, or loaded 176.
+inline constexpr double virtual_memory_slots = 2.57;
+
+/// What a GPU stores to pinned host memory, and what it loads from it, while all GPUs do so: each of four H200 in slots of 56 GB/s. What a slower slot
+/// loses so was not measured: it keeps what it carries.
+inline constexpr double host_store_gb_per_s = 36, host_load_gb_per_s = 44;
+
 /// Faster than any slot of PCIe 5: a rate measured above it came by NVLink.
 inline constexpr double fastest_slot_gb_per_s = 64;
 

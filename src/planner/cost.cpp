@@ -7,6 +7,7 @@
 
 #include "base/integers.hpp"
 #include "base/require.hpp"
+#include "topology/priors.hpp"
 
 namespace collectives {
 namespace {
@@ -34,7 +35,7 @@ double most_of(const std::vector<double>& shares) { return *std::max_element(sha
 Coster::Coster(const Fabric& fabric, const Limits& limits)
     : fabric_(fabric), limits_(limits), sent_(at(fabric.ranks), 0), received_(at(fabric.ranks), 0) {
   for (Load* load : {&total_, &round_})
-    for (auto of : {&Load::plain, &Load::strained}) (load->*of).assign(at(limits.count()), 0.0);
+    for (auto of : {&Load::plain, &Load::strained, &Load::staged}) (load->*of).assign(at(limits.count()), 0.0);
 }
 
 Cost Coster::of(const Schedule& schedule) {
@@ -57,7 +58,8 @@ void Coster::begin(const Schedule& schedule) {
   chunks_ = schedule.chunks;
   shares_ = shares_of(schedule);
   fans_.assign(at(schedule.ranks * schedule.chunks), 0);
-  for (auto of : {&Load::plain, &Load::strained}) std::fill((total_.*of).begin(), (total_.*of).end(), 0.0);
+  offered_.assign(fans_.size(), false);
+  for (auto of : {&Load::plain, &Load::strained, &Load::staged}) std::fill((total_.*of).begin(), (total_.*of).end(), 0.0);
   for (auto* share : {&sent_share_, &combined_share_}) share->assign(at(schedule.ranks), 0.0);
 }
 
@@ -75,30 +77,65 @@ void Coster::add_round(const std::vector<Transfer>& round, Cost& cost) {
   cost.pulled_rounds += pulled;
   double us_per_byte = 0;
   for (const int limit : touched_) us_per_byte = std::max(us_per_byte, round_.strained[at(limit)] / limits_[limit].mb_per_s);
-  cost.first_us_per_byte += us_per_byte;
-  for (const Transfer& transfer : round) fans_[at(transfer.from * chunks_ + transfer.chunk)] = 0;
+  cost.first_us_per_byte += std::max(us_per_byte, write_then_read_us());
+  for (const Transfer& transfer : round) {
+    fans_[at(transfer.from * chunks_ + transfer.chunk)] = 0;
+    offered_[at(transfer.from * chunks_ + transfer.chunk)] = false;
+  }
   cost.transfers += end_round();
+}
+
+/// Of a tile that flags tell of nothing is read before all of it is written. Stores and loads then have a fast slot to themselves.
+double Coster::write_then_read_us() const {
+  constexpr double fast_slot_gb_per_s = healthy_pcie * 56;
+  double out = 0, in = 0;
+  for (const int limit : touched_) {
+    const auto us = [&](double gb_per_s_beside) {
+      const double rate = limits_[limit].mb_per_s, beside = 1e3 * gb_per_s_beside;
+      return round_.staged[at(limit)] / (rate >= beside ? std::max(rate, 1e3 * fast_slot_gb_per_s) : rate);
+    };
+    if (is(limit, ResourceKind::slot_out)) out = std::max(out, us(host_store_gb_per_s));
+    if (is(limit, ResourceKind::slot_in)) in = std::max(in, us(host_load_gb_per_s));
+  }
+  return out + in;
 }
 
 void Coster::load(const Transfer& transfer) {
   const double share = shares_[at(transfer.chunk)];
+  const bool again = is_offered_again(transfer);
   ++sent_[at(transfer.from)];
   ++received_[at(transfer.to)];
-  sent_share_[at(transfer.from)] += share;
+  if (!again) sent_share_[at(transfer.from)] += share;
   if (transfer.action == Action::reduce) combined_share_[at(transfer.to)] += share;
   const bool root = limits_.through_root(transfer.from, transfer.to);
   const double strained = root ? share * fan_out_strain(fans_[at(transfer.from * chunks_ + transfer.chunk)]) : share;
-  for (const int limit : limits_.on(transfer.from, transfer.to)) {
+  const bool offered = limits_.offers(transfer.from, transfer.to);
+  for (const int limit : again ? limits_.reading(transfer.from, transfer.to) : limits_.on(transfer.from, transfer.to)) {
     if (round_.plain[at(limit)] == 0) touched_.push_back(limit);
     round_.plain[at(limit)] += share;
     round_.strained[at(limit)] += strained;
+    if (offered) round_.staged[at(limit)] += share;
   }
+}
+
+bool Coster::is(int limit, ResourceKind kind) const {
+  const int resource = limits_[limit].resource;
+  return resource >= 0 && fabric_.resources[at(resource)].kind == kind;
+}
+
+/// Does the receiver read what this round has offered to another already?
+bool Coster::is_offered_again(const Transfer& transfer) {
+  if (!limits_.offers(transfer.from, transfer.to)) return false;
+  const std::size_t value = at(transfer.from * chunks_ + transfer.chunk);
+  const bool again = offered_[value];
+  offered_[value] = true;
+  return again;
 }
 
 /// Adds the round's loads to the total and returns the most transfers of a rank.
 int Coster::end_round() {
   for (const int limit : touched_)
-    for (auto of : {&Load::plain, &Load::strained}) {
+    for (auto of : {&Load::plain, &Load::strained, &Load::staged}) {
       (total_.*of)[at(limit)] += (round_.*of)[at(limit)];
       (round_.*of)[at(limit)] = 0;
     }

@@ -90,17 +90,17 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   const auto [count, type, op] = std::tuple(request.count, request.type, request.op);
   PlanReport report{.plan = choose(count, {type, op}), .bound_us = 0, .candidates = {}, .explanation = {}};
   const Plan& plan = report.plan;
-  if (fabric_.ranks > 1) report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_mb_per_s;
+  if (fabric_.ranks > 1) report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_over(plan.wire);
   for (const Routine& routine : routines_) {
     const auto planned = plan_routine(routine, plan.bytes, fabric_, options_, {type, op});
     if (!planned) continue;  // its slots do not fit the pool
-    const Cost& cost = routine.cost;
+    const Cost& cost = routine.cost_over(planned->wire);
     report.candidates.push_back({.choice = routine.choice,
                                  .steps = cost.rounds,
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
-                                 .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte * survey_.bound_mb_per_s) : 0,
-                                 .busiest = name_of_busiest(cost, survey_.limits, fabric_),
+                                 .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte * survey_.bound_over(planned->wire)) : 0,
+                                 .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), fabric_),
                                  .note = {}});
   }
   const auto place = [&](const Candidate& c) {

@@ -16,16 +16,28 @@ struct Limit {
   int to = 0;
 };
 
-/// All limits of a fabric, and those that each ordered pair of ranks is under.
+/// A value that a rank has for several others, which meet in host memory, is written there for each of them, in the receiver's memory, or offered
+/// in the sender's, once for all.
+enum class Staging : std::uint8_t { each, once };
+
+/// The fabric of those who offer: what passes host memory lies near its sender, and its readers cross to it. All else is as it was.
+Fabric offering_on(Fabric fabric);
+
+/// All limits of a fabric, and those that each ordered pair of ranks is under. Where values are offered they are those of `offering_on`, and host
+/// memory, which carries writings and readings, is on a way twice and carries twice as much.
 class Limits {
  public:
-  explicit Limits(const Fabric& fabric);
+  explicit Limits(const Fabric& fabric, Staging staging = Staging::each);
 
   int ranks() const { return ranks_; }
   int count() const { return static_cast<int>(limits_.size()); }
   const Limit& operator[](int index) const { return limits_[static_cast<std::size_t>(index)]; }
   /// By index, in the order in which a flow passes them.
   std::span<const int> on(int from, int to) const { return ways_[static_cast<std::size_t>(from * ranks_ + to)]; }
+  /// The part of these that a value passes on to one more of several receivers: all of them, but where it is offered the reading alone.
+  std::span<const int> reading(int from, int to) const { return on(from, to).subspan(written_[static_cast<std::size_t>(from * ranks_ + to)]); }
+  /// Does the receiver read what the sender has for it in host memory, where others may read it too?
+  bool offers(int from, int to) const { return written_[static_cast<std::size_t>(from * ranks_ + to)] > 0; }
   /// Does the pair's way lead through a CPU's PCIe root, without host memory?
   bool through_root(int from, int to) const { return root_[static_cast<std::size_t>(from * ranks_ + to)]; }
 
@@ -33,6 +45,7 @@ class Limits {
   int ranks_;
   std::vector<Limit> limits_;
   std::vector<std::vector<int>> ways_;
+  std::vector<std::size_t> written_;  ///< how many of a way's limits are passed before a value lies where it is offered
   std::vector<bool> root_;
 };
 

@@ -120,14 +120,16 @@ Survey survey_sound(const Fabric& fabric) {
 
 }  // namespace
 
-Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits) {
-  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .offering = {}, .cost = {}};
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Survey& survey) {
+  const Fabric& fabric = survey.fabric;
+  Routine routine{.choice = choice, .schedule = std::move(schedule), .programs = {}, .offering = {}, .cost = {}, .offering_cost = {}};
   const SlotPlaces least = places_on(fabric, false), most = places_on(fabric, true);
   const bool pulls = is_any(least.offered);
   routine.programs = lower(routine.schedule, pulls ? most : least);
   if (!pulls && is_any(most.offered)) routine.offering = lower(routine.schedule, most);
   require_verified(routine, fabric);
-  routine.cost = cost_of(routine.schedule, fabric, limits);
+  routine.cost = cost_of(routine.schedule, fabric, pulls ? survey.offering_limits : survey.limits);
+  if (!routine.offering.empty()) routine.offering_cost = cost_of(routine.schedule, fabric, survey.offering_limits);
   return routine;
 }
 
@@ -138,8 +140,8 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
   // What copy engines add has not been measured: no plan is compared by it, for they must be forced.
-  const KernelCosts& kernels = plan.direct ? direct_kernels : general_kernels;
-  plan.predicted_us = routine.cost.predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
+  const KernelCosts& kernels = plan.direct ? direct_kernels : plan.crews > 1 ? crew_kernels : general_kernels;
+  plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
   return plan;
 }
 
@@ -155,7 +157,7 @@ Planner::Planner(Survey survey, PlannerOptions options) : survey_(std::move(surv
   if (fabric_.ranks == 1) options_.forced.reset();
   if (options_.forced) options_.forced = normalised(*options_.forced);
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
-    routines_.push_back(make_routine(choice, build_schedule(choice, survey_), fabric_, survey_.limits));
+    routines_.push_back(make_routine(choice, build_schedule(choice, survey_), survey_));
   others_ = std::make_unique<Repertoire>(survey_, options_);
   if (may_go_through_host(fabric_, options_)) through_host_.reset(new Planner(survey_through_host(survey_), options_));
 }

@@ -46,12 +46,14 @@ struct Routine {
   std::vector<Program> programs;  ///< over any wire; over flags alone where some pair pulls
   std::vector<Program> offering;  ///< over flags, which let senders offer what goes through host memory; empty where that is the same
   Cost cost;
+  Cost offering_cost;  ///< of `offering`
 
+  const Cost& cost_over(Wire wire) const { return wire == Wire::flagged && !offering.empty() ? offering_cost : cost; }
   const std::vector<Program>& programs_over(Wire wire) const { return wire == Wire::flagged && !offering.empty() ? offering : programs; }
 };
 
-/// Lowers, verifies and costs a schedule. Throws Error(internal) if it does not verify.
-Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Fabric& fabric, const Limits& limits);
+/// Lowers, verifies and costs a schedule for the surveyed fabric. Throws Error(internal) if it does not verify.
+Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Survey& survey);
 
 /// The plan that does a routine for this many bytes of all chunks together, with its predicted time; nothing if its slots do not fit
 /// the pool.

@@ -61,7 +61,7 @@ const Routine& Repertoire::routine(Collective collective, AlgorithmChoice choice
   const auto found = routines_.find(key);
   if (found != routines_.end()) return found->second;
   Schedule schedule = survey_.fabric.ranks == 1 ? schedule_of_one_rank() : build_schedule(collective, choice, survey_, std::get<3>(key));
-  return routines_.emplace(key, make_routine(choice, std::move(schedule), survey_.fabric, survey_.limits)).first->second;
+  return routines_.emplace(key, make_routine(choice, std::move(schedule), survey_)).first->second;
 }
 
 std::vector<AlgorithmChoice> Repertoire::built(Collective collective) const {
@@ -106,7 +106,9 @@ Plan Repertoire::plan(const PlanRequest& request) const {
 
 PlanReport Repertoire::explain(const PlanRequest& request) const {
   const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
-  PlanReport report{.plan = plan(request), .bound_us = bound_us(request.collective, bytes, survey_.limits), .candidates = {}, .explanation = {}};
+  PlanReport report{.plan = plan(request), .bound_us = 0, .candidates = {}, .explanation = {}};
+  // Cuts count host memory once, for what is written and read there.
+  report.bound_us = bound_us(request.collective, bytes, report.plan.wire == Wire::flagged ? Limits(offering_on(survey_.fabric)) : survey_.limits);
   const auto choices = allowed(request.collective);
   for (const AlgorithmChoice choice : built(request.collective)) {
     const Routine& found = routine(request.collective, choice, request.root);
@@ -114,12 +116,13 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
     const char* note = choice == report.plan.choice ? "taken" : is_allowed ? "passed over: no faster" : "passed over: the options rule it out";
     const auto planned = plan_by(choice, request);
     if (!planned) continue;  // its slots do not fit the pool
+    const Cost& cost = found.cost_over(planned->wire);
     report.candidates.push_back({.choice = choice,
-                                 .steps = found.cost.rounds,
-                                 .bytes_per_rank = found.cost.sent_share * static_cast<double>(bytes),
+                                 .steps = cost.rounds,
+                                 .bytes_per_rank = cost.sent_share * static_cast<double>(bytes),
                                  .predicted_us = planned->predicted_us,
-                                 .gap = report.bound_us > 0 ? found.cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
-                                 .busiest = name_of_busiest(found.cost, survey_.limits, survey_.fabric),
+                                 .gap = report.bound_us > 0 ? cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
+                                 .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), survey_.fabric),
                                  .note = note});
   }
   std::stable_sort(report.candidates.begin(), report.candidates.end(), [&](const Candidate& a, const Candidate& b) {

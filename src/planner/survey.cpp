@@ -8,6 +8,7 @@
 #include "planner/rank_order.hpp"
 #include "planner/ring_order.hpp"
 #include "planner/standard_order.hpp"
+#include "planner/tree_program.hpp"
 
 namespace collectives {
 namespace {
@@ -43,18 +44,26 @@ Schedule in_best_order(const Schedule& positions, const Survey& survey, const st
 }  // namespace
 
 Survey survey_of(const Fabric& fabric) {
-  if (fabric.ranks == 1) return {.fabric = fabric, .limits = Limits(fabric), .order = {0}, .ring = {0}, .islands = {{0}}, .packing = {}};
-  Survey survey{.fabric = fabric, .limits = Limits(fabric), .order = standard_order(fabric), .ring = {}, .islands = {}, .packing = {}};
+  if (fabric.ranks == 1) return {.fabric = fabric, .limits = Limits(fabric), .offering_limits = Limits(fabric), .order = {0}, .ring = {0}, .islands = {{0}}, .packing = {}};
+  Survey survey{.fabric = fabric, .limits = Limits(fabric), .offering_limits = Limits(fabric, Staging::once), .order = standard_order(fabric), .ring = {}, .islands = {}, .packing = {}};
   const Fabric standard = reordered(fabric, survey.order);
   const Limits limits(standard);
   survey.ring = begun_by_first(named(ring_order(limits), survey.order));
   survey.islands = islands_of(standard);
-  survey.packing = pack_trees(limits, most_channels);
+  const bool offers = std::any_of(fabric.links.begin(), fabric.links.end(), [](const FabricLink& link) { return link.handover() == Handover::host; });
+  const Limits offering(standard, Staging::once);
+  // Messages long enough for many trees go over flags if all of them passes host memory.
+  const bool packs_offers = offers && fabric.meets_on_host();
+  survey.packing = pack_trees(packs_offers ? offering : limits, most_channels);
   for (TreePair& pair : survey.packing.trees) {
     pair.up = named_tree(pair.up, survey.order);
     pair.down = named_tree(pair.down, survey.order);
   }
-  survey.bound_mb_per_s = std::min(survey.packing.bound_mb_per_s, static_cast<double>(all_reduce_cut(limits).mb_per_s));
+  const auto bound = [](double of_trees, const Limits& cut) { return std::min(of_trees, static_cast<double>(all_reduce_cut(cut).mb_per_s)); };
+  const double packed = survey.packing.bound_mb_per_s;
+  survey.bound_mb_per_s = bound(packs_offers ? bound_trees(limits).bound_mb_per_s : packed, limits);
+  survey.offering_bound_mb_per_s = survey.bound_mb_per_s;
+  if (offers) survey.offering_bound_mb_per_s = bound(packs_offers ? packed : bound_trees(offering).bound_mb_per_s, Limits(offering_on(standard)));
   return survey;
 }
 

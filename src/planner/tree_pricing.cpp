@@ -1,6 +1,7 @@
 #include "planner/tree_pricing.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/integers.hpp"
 
@@ -37,22 +38,31 @@ std::vector<double> demand_of(const TreePair& pair, const Limits& limits, bool s
   std::vector<int> fan(at(limits.ranks()), 0);
   for (int rank = 0; rank < limits.ranks(); ++rank)
     if (const int above = pair.down[at(rank)]; above != no_parent && limits.through_root(above, rank)) ++fan[at(above)];
-  const auto load = [&](int from, int to, double amount) {
-    for (const int limit : limits.on(from, to)) demand[at(limit)] += amount;
+  std::vector<bool> offered(at(limits.ranks()), false);
+  const auto load = [&](std::span<const int> way, double amount) {
+    for (const int limit : way) demand[at(limit)] += amount;
   };
   for (int rank = 0; rank < limits.ranks(); ++rank) {
-    if (const int above = pair.up[at(rank)]; above != no_parent) load(rank, above, 1);
-    if (const int above = pair.down[at(rank)]; above != no_parent)
-      load(above, rank, strained && limits.through_root(above, rank) ? fan_out_strain(fan[at(above)]) : 1);
+    if (const int above = pair.up[at(rank)]; above != no_parent) load(limits.on(rank, above), 1);
+    const int above = pair.down[at(rank)];
+    if (above == no_parent) continue;
+    const bool writes = limits.offers(above, rank) && !offered[at(above)] && (strained || pair.down[at(above)] == no_parent);
+    if (writes) offered[at(above)] = true;
+    load(writes ? limits.on(above, rank) : limits.reading(above, rank), strained && limits.through_root(above, rank) ? fan_out_strain(fan[at(above)]) : 1);
   }
   return demand;
 }
 
-TreePricing::TreePricing(const Limits& limits, const Prices& prices) : down_{limits.ranks(), {}}, up_{limits.ranks(), {}} {
+TreePricing::TreePricing(const Limits& limits, const Prices& prices)
+    : down_{limits.ranks(), {}}, up_{limits.ranks(), {}}, writing_(at(limits.ranks()), std::numeric_limits<double>::infinity()) {
   for (int from = 0; from < limits.ranks(); ++from)
     for (int to = 0; to < limits.ranks(); ++to) {
-      for (const int limit : limits.on(from, to)) down_(from, to) += prices[at(limit)];
-      up_(to, from) = down_(from, to);
+      for (const int limit : limits.reading(from, to)) down_(from, to) += prices[at(limit)];
+      for (const int limit : limits.on(from, to)) up_(to, from) += prices[at(limit)];
+      const auto written = limits.on(from, to).first(limits.on(from, to).size() - limits.reading(from, to).size());
+      double least = 0;
+      for (const int limit : written) least += prices[at(limit)];
+      if (from != to) writing_[at(from)] = std::min(writing_[at(from)], least);
     }
 }
 
@@ -77,6 +87,11 @@ TreePair TreePricing::thinned(TreePair pair, double dearer) const {
 }
 
 double TreePricing::cost_of(const TreePair& pair) const {
+  const auto root = std::find(pair.down.begin(), pair.down.end(), no_parent) - pair.down.begin();
+  return cost_of_edges(pair) + writing_[static_cast<std::size_t>(root)];
+}
+
+double TreePricing::cost_of_edges(const TreePair& pair) const {
   double cost = 0;
   for (int rank = 0; rank < up_.nodes; ++rank) {
     if (pair.up[at(rank)] >= 0) cost += up_(pair.up[at(rank)], rank);
@@ -90,7 +105,7 @@ TreePricing::Apart TreePricing::cheapest_apart() const {
   const auto root_of = [](const std::vector<int>& tree) {
     return static_cast<int>(std::find(tree.begin(), tree.end(), no_parent) - tree.begin());
   };
-  return {{root_of(up), root_of(down)}, cost_of({.up = up, .down = down})};
+  return {{root_of(up), root_of(down)}, cost_of_edges({.up = up, .down = down}) + *std::min_element(writing_.begin(), writing_.end())};
 }
 
 }  // namespace collectives

@@ -12,7 +12,8 @@ namespace collectives {
 /// What one unit through each limit costs, in any currency.
 using Prices = std::vector<double>;
 
-/// What a pair of trees asks of each limit, in units of what passes through it, with what fanning out costs if `strained`.
+/// What a pair of trees asks of each limit, in units of what passes through it. If `strained`, with what fanning out costs, and with all that ranks
+/// below the root write to offer what they pass on: without it they may pass it on as they read it.
 std::vector<double> demand_of(const TreePair& pair, const Limits& limits, bool strained);
 
 /// The cheapest trees at given prices.
@@ -34,8 +35,11 @@ class TreePricing {
   double cost_of(const TreePair& pair) const;
 
  private:
+  double cost_of_edges(const TreePair& pair) const;
+
   Weights down_;
   Weights up_;  ///< the same edges, turned round
+  Prices writing_;  ///< by rank, what it takes at least to offer anything
 };
 
 }  // namespace collectives
