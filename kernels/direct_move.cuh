@@ -4,8 +4,7 @@
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
 // block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. In a call of
-// many tiles the first of a warp's words says whether the others are there at all: mostly nothing is escaped, and a word a thread would be a
-// sixteenth of what travels.
+// many tiles only those words travel without which packs cannot be read: mostly none, and one a thread would be a sixteenth of what travels.
 // Sends what it is given, (N-1)/N of an all-gather's message a rank.
 namespace collectives::kernels {
 
@@ -39,7 +38,6 @@ class MovingTile {
   /// In a lane of slots.
   __device__ std::uint32_t slot(int u) const { return row_ + in_tile(u); }
   __device__ std::uint32_t* word(Pack* lane) const { return words(lane) + threadIdx.x; }
-  __device__ std::uint32_t* first_word(Pack* lane) const { return words(lane) + threadIdx.x / 32 * 32; }
 
  private:
   __device__ std::uint32_t in_tile(int u) const { return threadIdx.x + u * workers_; }
@@ -68,40 +66,38 @@ class Mover : protected Base {
   }
   __device__ void send(const Tile& tile, int k, Pack (&pack)[unroll]) const {
     std::uint32_t escaped = 0;
+    bool told = !spares_words;
 #pragma unroll
     for (int u = 0; u < unroll; ++u) {
       if (!tile.sends(k, u)) continue;
       escaped |= EscapedWire::escape(pack[u]) << 4 * u;
+      if (spares_words) told = told || EscapedWire::is_marked(pack[u]);
       EscapedWire::store(this->chunks_at(k, tile.slot(u)), pack[u]);
     }
-    if (share_words && __any_sync(whole_warp, escaped != 0)) escaped |= all_have_words;
-    if (tile.sends(k)) put_word(tile, this->chunks_at(k, 0), escaped);
+    if (told && tile.sends(k)) signal_relaxed(tile.word(this->chunks_at(k, 0)), escaped);
   }
 
   /// The packs of a tile of all peers but one, polled at once, put in their places; their slots are empty again.
   __device__ void receive(const Tile& tile, int but = 0) {
-    Pack pack[(N - 1) * unroll];
-    std::uint32_t word[N - 1];
-    poll(tile, pack, word, but);
+    Arrivals in;
+    look(tile, in, but, [](const auto&) { return true; });
+    const auto is_missing = [](const auto& what) { return !EscapedWire::arrived(what); };
+    while (!look(tile, in, but, is_missing))
+      if (!this->watch_.keep_waiting()) break;
 #pragma unroll
     for (int k = 1; k < N; ++k) {
       if (k == but || !tile.receives(k)) continue;
-#pragma unroll
-      for (int u = 0; u < unroll; ++u)
-        if (tile.receives(k, u)) settle(tile, k, u, pack[(k - 1) * unroll + u], word[k - 1]);
-      put_word(tile, lane(k), word[k - 1], EscapedWire::empty);
+      settle(tile, k, in.pack[k - 1], spares_words ? telling_word(tile, k, in.pack[k - 1]) : in.word[k - 1]);
     }
   }
 
   /// What peer `from` sent goes on to the other peers as it came, and into its place.
   __device__ void relay(const Tile& tile, int from) {
+    static_assert(spares_words, "a word that always comes would be waited for with the packs");
     Pack pack[unroll];
-    std::uint32_t word = EscapedWire::empty;
-    const bool receives = tile.receives(from);
-    bool all = !receives;
-    while (!all) {
+    if (!tile.receives(from)) return;
+    for (bool all = false; !all;) {
       all = true;
-      if (!EscapedWire::arrived(word)) word = observe_relaxed(telling_word(tile, from)), all = EscapedWire::arrived(word);
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
         if (!tile.receives(from, u)) continue;
@@ -110,21 +106,16 @@ class Mover : protected Base {
       }
       if (!all && !this->watch_.keep_waiting()) break;
     }
-    if (receives) own_word(tile, from, word);
-    __syncwarp();
-    if (!receives) return;
+    const std::uint32_t word = telling_word(tile, from, pack);
 #pragma unroll
     for (int k = 1; k < N; ++k) {
       if (k == from) continue;
 #pragma unroll
       for (int u = 0; u < unroll; ++u)
         if (tile.receives(from, u)) EscapedWire::store(this->chunks_at(k, tile.slot(u)), pack[u]);
-      put_word(tile, this->chunks_at(k, 0), word);
+      if (EscapedWire::arrived(word)) signal_relaxed(tile.word(this->chunks_at(k, 0)), word);
     }
-#pragma unroll
-    for (int u = 0; u < unroll; ++u)
-      if (tile.receives(from, u)) settle(tile, from, u, pack[u], word);
-    put_word(tile, lane(from), word, EscapedWire::empty);
+    settle(tile, from, pack, word);
   }
 
   /// What this rank keeps for itself: asked for, and put in its place.
@@ -136,61 +127,60 @@ class Mover : protected Base {
   }
 
  private:
-  static constexpr bool share_words = unroll > 1;  ///< a small call waits for its instructions, and sends few words
-  static constexpr std::uint32_t whole_warp = 0xffffffffu;
-  static constexpr std::uint32_t all_have_words = 1u << 30;  ///< of a warp, not its first thread alone
+  static constexpr bool spares_words = unroll > 1;  ///< a small call waits for its instructions, and sends few words
 
   /// Where what comes from peer k arrives.
   __device__ Pack* lane(int k) const { return this->operand_slot(k - 1, 0); }
-  /// The word that says whether this thread's packs are as they look.
-  __device__ const std::uint32_t* telling_word(const Tile& tile, int k) const { return share_words ? tile.first_word(lane(k)) : tile.word(lane(k)); }
 
-  /// Stores `value` where this thread's word belongs, if by `word` it has one.
-  __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word, std::uint32_t value) const {
-    if (!share_words || Base::lane() == 0 || (word & all_have_words) != 0) signal_relaxed(tile.word(lane), value);
-  }
-  __device__ void put_word(const Tile& tile, Pack* lane, std::uint32_t word) const { put_word(tile, lane, word, word); }
+  /// What a thread has of a tile that others sent.
+  struct Arrivals {
+    Pack pack[N - 1][unroll];
+    std::uint32_t word[N - 1];
+  };
 
-  /// The warp's first word has come: this thread's own, once that has come too.
-  __device__ void own_word(const Tile& tile, int k, std::uint32_t& word) {
-    if constexpr (share_words) {
-      if (Base::lane() == 0 || (word & all_have_words) == 0) return;
-      do {
-        word = observe_relaxed(tile.word(lane(k)));
-      } while (!EscapedWire::arrived(word) && this->watch_.keep_waiting());
+  /// Asks for what is missing. True if nothing is.
+  template <typename Missing>
+  __device__ bool look(const Tile& tile, Arrivals& in, int but, Missing is_missing) const {
+    bool all = true;
+#pragma unroll
+    for (int k = 1; k < N; ++k) {
+      if (k == but) continue;
+      if (!spares_words && tile.receives(k) && is_missing(in.word[k - 1])) in.word[k - 1] = observe_relaxed(tile.word(lane(k))), all = false;
+#pragma unroll
+      for (int u = 0; u < unroll; ++u)
+        if (tile.receives(k, u) && is_missing(in.pack[k - 1][u])) in.pack[k - 1][u] = EscapedWire::load(lane(k) + tile.slot(u)), all = false;
     }
+    return all;
   }
 
-  /// What came in place u from peer k goes where it belongs.
-  __device__ void settle(const Tile& tile, int k, int u, Pack& pack, std::uint32_t word) const {
-    EscapedWire::restore(pack, word >> 4 * u);
-    tile.keep(k, u, pack);
-    EscapedWire::clear(lane(k) + tile.slot(u));
+  /// The word that says what the packs from peer k were, once it has come; an empty one if they need none.
+  __device__ std::uint32_t telling_word(const Tile& tile, int k, const Pack (&pack)[unroll]) {
+    bool needed = false;
+#pragma unroll
+    for (int u = 0; u < unroll; ++u)
+      if (tile.receives(k, u)) needed = needed || EscapedWire::is_marked(pack[u]);
+    std::uint32_t word = EscapedWire::empty;
+    while (needed && !EscapedWire::arrived(word)) {
+      word = observe_relaxed(tile.word(lane(k)));
+      if (!EscapedWire::arrived(word) && !this->watch_.keep_waiting()) break;
+    }
+    return word;
   }
 
-  /// Returns when the whole warp has what it waits for: its first words may then be emptied.
-  __device__ void poll(const Tile& tile, Pack (&pack)[(N - 1) * unroll], std::uint32_t (&word)[N - 1], int but) {
-    const auto look = [&](auto is_missing, auto is_word_missing) {
-      bool all = true;
+  /// What came from peer k goes where it belongs.
+  __device__ void settle(const Tile& tile, int k, Pack (&pack)[unroll], std::uint32_t word) const {
+    const bool told = !spares_words || EscapedWire::arrived(word);
+    if (told) {
 #pragma unroll
-      for (int k = 1; k < N; ++k) {
-        if (k == but) continue;
-        if (tile.receives(k) && is_word_missing(k - 1)) word[k - 1] = observe_relaxed(telling_word(tile, k)), all = false;
+      for (int u = 0; u < unroll; ++u) EscapedWire::restore(pack[u], word >> 4 * u);
+    }
 #pragma unroll
-        for (int u = 0; u < unroll; ++u) {
-          const int i = (k - 1) * unroll + u;
-          if (tile.receives(k, u) && is_missing(i)) pack[i] = EscapedWire::load(lane(k) + tile.slot(u)), all = false;
-        }
+    for (int u = 0; u < unroll; ++u)
+      if (tile.receives(k, u)) {
+        tile.keep(k, u, pack[u]);
+        EscapedWire::clear(lane(k) + tile.slot(u));
       }
-      return all;
-    };
-    look([](int) { return true; }, [](int) { return true; });
-    while (!look([&](int i) { return !EscapedWire::arrived(pack[i]); }, [&](int k) { return !EscapedWire::arrived(word[k]); }))
-      if (!this->watch_.keep_waiting()) break;
-#pragma unroll
-    for (int k = 1; k < N; ++k)
-      if (k != but && tile.receives(k)) own_word(tile, k, word[k - 1]);
-    if (share_words) __syncwarp();
+    if (told) signal_relaxed(tile.word(lane(k)), EscapedWire::empty);
   }
 };
 

@@ -31,11 +31,10 @@ struct CarriedMailBlock : CoveringMailBlock {
   __device__ static bool is_first_courier() { return threadIdx.x == workers(); }
   __device__ bool any_of_warp(bool own) const { return __any_sync(0xffffffffu, own) != 0; }
   __device__ void report(std::uint32_t tiles) const { report_progress(progress, tiles); }
+  /// What all have reported, once that is `tiles` or `keep_waiting` says no.
   template <typename KeepWaiting>
-  __device__ bool await(std::uint32_t tiles, KeepWaiting keep_waiting) const {
-    bool alive = true;
-    await_progress(progress, static_cast<int>(workers()) / 32, tiles, [&] { return alive = keep_waiting(); });
-    return __all_sync(0xffffffffu, alive) != 0;
+  __device__ std::uint32_t await(std::uint32_t tiles, KeepWaiting keep_waiting) const {
+    return await_progress(progress, static_cast<int>(workers()) / 32, tiles, keep_waiting);
   }
 
   std::uint32_t* progress;

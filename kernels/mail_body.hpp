@@ -15,7 +15,8 @@
 //
 // Two wires. Escaped: a slot is all ones whenever it is empty. A thread stores four packs at most and the word that belongs to them,
 // which holds their escapes and some bits of the message's length; a thread of the receiver polls all of these at once and empties
-// them. Nobody fences on the sender's side. Flagged: plain packs, a barrier, and a released flag (n + 1, what the length hashes
+// them. Nobody fences on the sender's side. Of a message of more tiles than lanes the words of a tile's first warp travel, for the length, and of
+// the others those without which packs cannot be read. Flagged: plain packs, a barrier, and a released flag (n + 1, what the length hashes
 // to) in place of the first word: for memory that it costs much to poll, and for host threads, which read plain memory faster.
 //
 // Credits cost the receiver a fence, so it gives in a call only those that the call itself needs, and one more, so that a sender finds
@@ -133,11 +134,15 @@ class MailLane {
     if (queue_.sends) fetch_next();
   }
 
-  /// What a courier does in place of moving tiles: credit for those that all others have emptied.
+  /// What a receiver's courier does in place of moving tiles: credit for those that all others have emptied.
   COLLECTIVES_HOST_DEVICE void carry_credits() {
-    for (std::uint32_t emptied = 1; left_ >= head_.stages; ++emptied, --left_) {
-      if (!group_.await(emptied, [&] { return keep_waiting(); })) return;
-      if (group_.is_first_courier()) signal(credit(), mark(++next_, 0));
+    for (std::uint32_t emptied = 0; left_ >= head_.stages;) {
+      const std::uint32_t now = group_.await(emptied + 1, [&] { return keep_waiting(); });
+      if (failed_ = group_.any_of_warp(failed_); failed_) return;
+      next_ += now - emptied;
+      left_ -= now - emptied;
+      emptied = now;
+      if (group_.is_first_courier()) signal(credit(), mark(next_, 0));
     }
   }
 
@@ -254,17 +259,22 @@ class MailLane {
     for (std::uint32_t w = group_.thread(); w < words && w < packs; w += group_.threads()) {
       if (Wire::flagged || w != group_.thread()) fetch(piece, w);
       std::uint32_t word = length_in(w) << 4 * unroll;
+      [[maybe_unused]] bool told = tells(w);
       if constexpr (!Wire::flagged) {
         while (!may_send())
           if (!keep_waiting()) return;
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
-          if (w + u * words < packs) word |= Wire::escape(fetched_[u]) << 4 * u;
+          if (w + u * words < packs) {
+            word |= Wire::escape(fetched_[u]) << 4 * u;
+            told = told || Wire::is_marked(fetched_[u]);
+          }
       }
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
         if (w + u * words < packs) Wire::store(to + w + u * words, fetched_[u]);
-      if constexpr (!Wire::flagged) signal_relaxed(this->words() + w, word);
+      if constexpr (!Wire::flagged)
+        if (told) signal_relaxed(this->words() + w, word);
     }
     if constexpr (Wire::flagged) {
       group_.sync();
@@ -278,16 +288,20 @@ class MailLane {
     const std::uint32_t words = words_of_tile(), packs = piece.packs;
     for (std::uint32_t w = group_.thread(); w < words && w < packs; w += group_.threads()) {
       Pack pack[unroll]{};
+      [[maybe_unused]] bool told = false;
       if constexpr (Wire::flagged) {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
           if (w + u * words < packs) pack[u] = Wire::load(from + w + u * words);
       } else {
-        std::uint32_t word;
+        std::uint32_t word = Wire::empty;
         if (!poll(pack, word, w, packs)) return;
-        COLLECTIVES_UNROLL
-        for (int u = 0; u < unroll; ++u)
-          if (w + u * words < packs) Wire::restore(pack[u], word >> 4 * u);
+        told = Form::single || Wire::arrived(word);
+        if (told) {
+          COLLECTIVES_UNROLL
+          for (int u = 0; u < unroll; ++u)
+            if (w + u * words < packs) Wire::restore(pack[u], word >> 4 * u);
+        }
       }
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)
@@ -296,19 +310,20 @@ class MailLane {
         COLLECTIVES_UNROLL
         for (int u = 0; u < unroll; ++u)
           if (w + u * words < packs) Wire::clear(from + w + u * words);
-        signal_relaxed(this->words() + w, Wire::empty);
+        if (told) signal_relaxed(this->words() + w, Wire::empty);
       }
     }
   }
 
-  /// All at once, then those again that have not come, until all have. False: give up.
+  /// All at once, then those again that have not come, until all have; the word too if it is due, or else empty. False: give up.
   COLLECTIVES_HOST_DEVICE bool poll(Pack (&pack)[unroll], std::uint32_t& word, std::uint32_t w, std::uint32_t packs) {
     const Pack* const from = slot();
-    const std::uint32_t words = words_of_tile(), length = length_in(w);
+    const std::uint32_t words = words_of_tile();
+    bool due = tells(w);
     COLLECTIVES_UNROLL
     for (int u = 0; u < unroll; ++u)
       if (w + u * words < packs) pack[u] = Wire::load(from + w + u * words);
-    word = observe_relaxed(this->words() + w);
+    if (due) word = observe_relaxed(this->words() + w);
     for (;;) {
       bool all = true;
       COLLECTIVES_UNROLL
@@ -317,17 +332,27 @@ class MailLane {
           pack[u] = Wire::load(from + w + u * words);
           all = false;
         }
-      if (!Wire::arrived(word)) {
+      if (due && !Wire::arrived(word)) {
         word = observe_relaxed(this->words() + w);
         all = false;
-      } else if (word >> 4 * unroll != length) {
+      }
+      if (due && Wire::arrived(word) && word >> 4 * unroll != length_in(w)) {
         differs();
         return false;
       }
-      if (all) return true;
+      if (all && due) return true;
+      if (all) {
+        COLLECTIVES_UNROLL
+        for (int u = 0; u < unroll; ++u)
+          if (w + u * words < packs) due = due || Wire::is_marked(pack[u]);
+        if (!due) return true;
+      }
       if (!keep_waiting()) return false;
     }
   }
+
+  /// Does word w of a tile travel whatever the packs are? Enough of them that the ends find out if they disagree about the length.
+  COLLECTIVES_HOST_DEVICE bool tells(std::uint32_t w) const { return Form::single || w < 32 || message().tiles <= head_.lanes; }
 
   COLLECTIVES_HOST_DEVICE Pack load(std::uint64_t p) const {
     const void* in = message().data;

@@ -8,27 +8,36 @@ namespace collectives::kernels {
 
 inline constexpr int most_reporting_warps = 16;
 
+__device__ inline void report_word(std::uint32_t* word, std::uint32_t value) {
+  asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))), "r"(value) : "memory");
+}
+__device__ inline std::uint32_t reported_word(const std::uint32_t* word) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(word))) : "memory");
+  return value;
+}
+
 /// By a whole warp, `words` being the block's.
 __device__ inline void report_progress(std::uint32_t* words, std::uint32_t count) {
   __syncwarp();
-  if (threadIdx.x % 32 != 0) return;
-  asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(words + threadIdx.x / 32))), "r"(count) : "memory");
+  if (threadIdx.x % 32 == 0) report_word(words + threadIdx.x / 32, count);
 }
 
-/// By a whole warp, until the first `warps` have all reported `count`. `keep_waiting` is asked after each look in vain, and ends the wait
-/// of its thread by saying no.
+/// By a whole warp, until the first `warps` have all reported `count`. What they all have reported by then. `keep_waiting` is asked after each
+/// look in vain, and ends the wait of its thread by saying no.
 template <typename KeepWaiting>
-__device__ void await_progress(const std::uint32_t* words, int warps, std::uint32_t count, KeepWaiting keep_waiting) {
+__device__ std::uint32_t await_progress(const std::uint32_t* words, int warps, std::uint32_t count, KeepWaiting keep_waiting) {
   const int warp = static_cast<int>(threadIdx.x) % 32;
-  const auto reported = [&] {
-    std::uint32_t value;
-    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(words + warp))) : "memory");
-    return value;
-  };
+  std::uint32_t reported = 0xffffffffu;
   if (warp < warps)
-    while (reported() < count && keep_waiting()) {
+    while ((reported = reported_word(words + warp)) < count && keep_waiting()) {
     }
   __syncwarp();
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const std::uint32_t other = __shfl_xor_sync(0xffffffffu, reported, distance);
+    reported = other < reported ? other : reported;
+  }
+  return reported;
 }
 
 }  // namespace collectives::kernels

@@ -26,12 +26,12 @@ struct SentinelWire {
   static COLLECTIVES_HOST_DEVICE void clear(Pack* slot) { store_shared(slot, Pack{{empty, empty, empty, empty}}); }
 };
 
-/// Any bits at all: words that would pass for an empty slot travel as zeros, and a word of its own beside a thread's packs says which
-/// they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. Slots are cleared as the
-/// sentinels' are, and may be theirs.
+/// Any bits at all. Words that would pass for an empty slot travel as *marked* ones, and a word of its own beside a thread's packs says which
+/// of the marked words they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. It need only travel
+/// with packs that hold a marked word: who reads one knows that there is more to come. Slots are cleared as the sentinels' are, and may be theirs.
 struct EscapedWire {
   static constexpr bool flagged = false;
-  static constexpr std::uint32_t empty = 0xffffffffu;
+  static constexpr std::uint32_t empty = 0xffffffffu, marked = 0xfffffffeu;
 
   /// Takes the words out that look empty. A bit for each.
   static COLLECTIVES_HOST_DEVICE std::uint32_t escape(Pack& pack) {
@@ -40,9 +40,13 @@ struct EscapedWire {
     for (int i = 0; i < 4; ++i) {
       const bool looks_empty = pack.word[i] == empty;
       escaped |= static_cast<std::uint32_t>(looks_empty) << i;
-      pack.word[i] = looks_empty ? 0 : pack.word[i];
+      pack.word[i] = looks_empty ? marked : pack.word[i];
     }
     return escaped;
+  }
+  /// Is the word beside it needed to know what an escaped pack was?
+  static COLLECTIVES_HOST_DEVICE bool is_marked(const Pack& pack) {
+    return pack.word[0] == marked || pack.word[1] == marked || pack.word[2] == marked || pack.word[3] == marked;
   }
   static COLLECTIVES_HOST_DEVICE void restore(Pack& pack, std::uint32_t escaped) {
     COLLECTIVES_UNROLL

@@ -402,8 +402,12 @@ TEST_CASE("what looks like an empty slot arrives as it is, on GPUs", "[gpu][coll
   Options options;
   options.pool_bytes = static_cast<std::size_t>((ranks + gpus - 1) / gpus) * (4u << 20);
   Ranks group(devices, options, n * block);
-  // All ones but for a byte now and then, by which the blocks differ.
-  const auto byte_of = [&](std::size_t from, std::size_t to, std::size_t i) { return i % 97 == 13 ? static_cast<std::byte>(from * 16 + to) : std::byte{0xff}; };
+  // All ones, what they travel as, or neither, but for a byte now and then, by which the blocks differ.
+  const auto byte_of = [&](std::size_t from, std::size_t to, std::size_t i) {
+    if (i % 97 == 13) return static_cast<std::byte>(from * 16 + to);
+    const std::size_t stretch = i / 4096 % 3;
+    return static_cast<std::byte>(stretch == 2 ? i / 7 + from : stretch == 1 && i % 4 == 0 ? 0xfe : 0xff);
+  };
   for (std::size_t from = 0; from < n; ++from) {
     std::vector<std::byte> bytes(n * block);
     for (std::size_t to = 0; to < n; ++to)

@@ -40,6 +40,11 @@ std::byte byte_of(std::uint64_t seed, std::size_t i) {
     case 2: return i % 16 < 4 ? static_cast<std::byte>(scrambled(seed, word)) : std::byte{0xff};
     // Like words that hold escapes: the top bit clear, then some length, then sixteen bits.
     case 3: return static_cast<std::byte>(((scrambled(seed, word) & 0x7fff0000u) | (word % 2 == 0 ? 0xffffu : 0u)) >> shift);
+    case 4: return static_cast<std::byte>(i % 4 == 0 ? 0xfe : 0xff);  // like what empty words travel as
+    case 5: {  // one or the other here and there: some threads' packs need their word, some do not
+      const std::uint64_t kind = scrambled(seed, word) % 50;
+      return static_cast<std::byte>(kind > 1 ? scrambled(seed, i) >> 37 : kind == 1 && i % 4 == 0 ? 0xfe : 0xff);
+    }
     default: return static_cast<std::byte>(scrambled(seed, i) >> 37);
   }
 }
