@@ -1,8 +1,13 @@
 // Programs make a communicator for each group of their ranks: dozens share a device's bound.
+#include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "comm/impl.hpp"
+#include "machines.hpp"
+#include "planner/planner.hpp"
 #include "test.hpp"
+#include "trial.hpp"
 
 using namespace collectives;
 
@@ -16,7 +21,7 @@ std::size_t communicators_within(std::size_t bound, std::size_t pools, Backend b
   std::size_t left = bound;
   for (std::size_t made = 0;; ++made) {
     try {
-      const kernels::Layout layout = layout_for(share_of(room_of(bound, left), pools, backend), backend, 0, false);
+      const kernels::Layout layout = layout_for(share_of(room_of(bound, left), pools, backend), backend, 0);
       if (made == 0) first = layout;
       const std::size_t taken = pools * ((layout.bytes() + 256 + granule - 1) / granule * granule);
       if (taken > left) throw Error(ErrorCode::internal, "a layout takes more than there is");
@@ -40,6 +45,37 @@ TEST_CASE("64 communicators of a device find room within the default bound, the 
   CHECK(communicators_within(32 * mib, 1, Backend::cuda, first) >= 8);
   CHECK(communicators_within(2 * mib, 1, Backend::cuda, first) == 1);
   CHECK(communicators_within(1 * mib, 1, Backend::cuda, first) == 0);
+}
+
+TEST_CASE("few ranks that all reach each other have more slots for messages in as much memory, and no other grids or tiles for that", "[comm][host][many]") {
+  const int ranks = GENERATE(2, 3, 4);
+  CAPTURE(ranks);
+  const std::size_t share = 66 * mib;
+  const auto meshed_fabric = [](int count) {
+    Fabric fabric = fabric_of(machine_of(count), counted(count));
+    fabric.multiprocessors = 132;
+    return fabric;
+  };
+  const kernels::Layout others = layout_for(share, Backend::cuda, 0), meshed = layout_for(share, Backend::cuda, 0, shares_for(meshed_fabric(ranks)));
+  CHECK(meshed.bytes() == others.bytes());
+  CHECK(layout_for(share, Backend::cuda, 0, shares_for(meshed_fabric(5))).mail_bytes == others.mail_bytes);
+  CHECK(meshed.mail_bytes / static_cast<std::size_t>(ranks - 1) >= 7 * mib / 2);
+  const auto planner_with = [&](const kernels::Layout& layout) {
+    PlannerOptions options;
+    options.sentinel_slot_bytes = layout.sentinel_bytes;
+    options.flagged_slot_bytes = layout.flagged_bytes;
+    return Planner(meshed_fabric(ranks), options);
+  };
+  const Planner before = planner_with(others), after = planner_with(meshed);
+  for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::all_to_all, Collective::broadcast})
+    for (std::size_t bytes = 1024; bytes <= 512 * mib; bytes += bytes / 2) {
+      const PlanRequest request{.collective = collective, .count = bytes / 2, .type = DataType::bfloat16};
+      const Plan a = before.plan(request), b = after.plan(request);
+      CAPTURE(name_of(collective), bytes, to_string(a.choice), a.stages, b.stages);
+      CHECK(a.choice == b.choice);
+      CHECK(std::tuple(a.blocks, a.threads, a.tile_bytes) == std::tuple(b.blocks, b.threads, b.tile_bytes));
+      CHECK(b.stages >= std::min(a.stages, 4));
+    }
 }
 
 TEST_CASE("64 communicators of one process work side by side", "[comm][host][many]") {

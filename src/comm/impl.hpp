@@ -38,9 +38,17 @@ std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend);
 /// How many slots of copy engines a pool has: none unless they are forced.
 std::size_t copy_lanes(const Settings& settings, const Fabric& fabric);
 
-/// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines, and where some pull with larger ones for flags.
+/// How a pool on a GPU is dealt out, in 256ths of its slots: to one half for sentinels, to one for flags, and to sends and receives.
+struct SlotShares {
+  std::size_t sentinels = 93, flags = 20, mail = 30;
+};
+
+/// What suits these ranks.
+SlotShares shares_for(const Fabric& fabric);
+
+/// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines.
 /// Throws Error(out_of_memory) that says what the smallest pool is.
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, bool pulls);
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, SlotShares shares = {});
 
 /// What a rank keeps of its pool: the memory itself and the word that barriers reduce.
 struct RankPool {

@@ -104,7 +104,19 @@ std::size_t copy_lanes(const Settings& settings, const Fabric& fabric) {
   return forced && has_copy_engines(fabric) ? copy_buffers * static_cast<std::size_t>(fabric.ranks - 1) : 0;
 }
 
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, bool pulls) {
+SlotShares shares_for(const Fabric& fabric) {
+  // Where some read what others have for them, large messages go over flags, a tile as large as its slots.
+  if (fabric.pulls()) return {.sentinels = 20, .flags = 93, .mail = 30};
+  // A pair keeps up with its link once some 5 MB of messages are under way: 256 MB between two H200 take 1075 us with 2.5 MB of slots, 840 with 4.5, 764 to
+  // 772 with 15. Sums of two and three ranks need no more than 16.25 MB a half for four tiles of 15 KB a block, those of four 23.21: there
+  // messages take from flags, by which alone large sums of integers and the like go if all reach each other.
+  if (!fabric.fully_connected()) return {};
+  if (fabric.ranks == 2 || fabric.ranks == 3) return {.sentinels = 78, .flags = 20, .mail = 60};
+  if (fabric.ranks == 4) return {.sentinels = 93, .flags = 14, .mail = 42};
+  return {};
+}
+
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, SlotShares shares) {
   const SlotParts parts(backend);
   share = share / parts.granule * parts.granule;
   require(share >= parts.smallest_pool(),
@@ -121,12 +133,8 @@ kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes
   const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
   if (backend == Backend::host)
     return {.sentinel_bytes = part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2, .copy_bytes = copies};
-  // What sends and receives have comes from the others: 7.5 of 64 MB, so that 2.5 MB are under way between two of four ranks. The
-  // sentinels keep 23.25 MB a half: with less than 23.21 a large sum of four ranks would have tiles of 8 KB instead of 15.
   const std::size_t unit = part / 32;
-  // Where some read what others have for them, large messages go over flags, a tile as large as its slots.
-  const std::size_t sentinels = pulls ? 20 : 93, flagged = pulls ? 93 : 20;
-  return {.sentinel_bytes = sentinels * unit, .flagged_bytes = flagged * unit, .mail_bytes = 30 * unit, .copy_bytes = copies};
+  return {.sentinel_bytes = shares.sentinels * unit, .flagged_bytes = shares.flags * unit, .mail_bytes = shares.mail * unit, .copy_bytes = copies};
 }
 
 RankPool make_rank_pool(PoolKind kind, int device, std::size_t bound, const kernels::Layout& layout, Epoch first_epoch) {
