@@ -77,10 +77,19 @@ class Mover : protected Base {
     if (told && tile.sends(k)) signal_relaxed(tile.word(this->chunks_at(k, 0)), escaped);
   }
 
-  /// The packs of a tile of all peers but one, polled at once, put in their places; their slots are empty again.
-  __device__ void receive(const Tile& tile, int but = 0) {
-    Arrivals in;
+  /// What a thread has of a tile that others sent.
+  struct Arrivals {
+    Pack pack[N - 1][unroll];
+    std::uint32_t word[N - 1];
+  };
+
+  /// Asks for what all peers but one sent, whether it has come or not.
+  __device__ void look(const Tile& tile, Arrivals& in, int but = 0) const {
     look(tile, in, but, [](const auto&) { return true; });
+  }
+
+  /// Waits for what was asked for and puts it in its place; the slots are empty again.
+  __device__ void receive(const Tile& tile, Arrivals& in, int but = 0) {
     const auto is_missing = [](const auto& what) { return !EscapedWire::arrived(what); };
     while (!look(tile, in, but, is_missing))
       if (!this->watch_.keep_waiting()) break;
@@ -89,6 +98,12 @@ class Mover : protected Base {
       if (k == but || !tile.receives(k)) continue;
       settle(tile, k, in.pack[k - 1], spares_words ? telling_word(tile, k, in.pack[k - 1]) : in.word[k - 1]);
     }
+  }
+
+  __device__ void receive(const Tile& tile, int but = 0) {
+    Arrivals in;
+    look(tile, in, but);
+    receive(tile, in, but);
   }
 
   /// What peer `from` sent goes on to the other peers as it came, and into its place.
@@ -131,12 +146,6 @@ class Mover : protected Base {
 
   /// Where what comes from peer k arrives.
   __device__ Pack* lane(int k) const { return this->operand_slot(k - 1, 0); }
-
-  /// What a thread has of a tile that others sent.
-  struct Arrivals {
-    Pack pack[N - 1][unroll];
-    std::uint32_t word[N - 1];
-  };
 
   /// Asks for what is missing. True if nothing is.
   template <typename Missing>
@@ -220,8 +229,8 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
   }
 };
 
-/// Many tiles: at iteration i a block sends tile i and receives tile i-1. What it sends next is asked for before it waits for what comes:
-/// nothing else hides the latency of memory, which is a tenth of an iteration.
+/// Many tiles: at iteration i a block sends tile i and receives tile i-1. What it sends next is asked for before it waits for what comes, and
+/// what comes before it sends: a load waits behind the stores to peers that its multiprocessor made before it.
 template <int N>
 class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>> {
   using Base = Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>>;
@@ -232,8 +241,10 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   __device__ void run() {
     fetch(0);
     Base::run(tiles() + 1, [&](int i) {
+      typename Base::Arrivals in;
+      if (i >= 1) this->look(tile(i - 1), in);
       if (i < tiles()) push(i);
-      if (i >= 1) this->receive(tile(i - 1));
+      if (i >= 1) this->receive(tile(i - 1), in);
     });
   }
 

@@ -318,7 +318,7 @@ class MailLane {
   /// All at once, then those again that have not come, until all have; the word too if it is due, or else empty. False: give up.
   COLLECTIVES_HOST_DEVICE bool poll(Pack (&pack)[unroll], std::uint32_t& word, std::uint32_t w, std::uint32_t packs) {
     const Pack* const from = slot();
-    const std::uint32_t words = words_of_tile();
+    const std::uint32_t words = words_of_tile(), length = length_in(w);
     bool due = tells(w);
     COLLECTIVES_UNROLL
     for (int u = 0; u < unroll; ++u)
@@ -335,8 +335,7 @@ class MailLane {
       if (due && !Wire::arrived(word)) {
         word = observe_relaxed(this->words() + w);
         all = false;
-      }
-      if (due && Wire::arrived(word) && word >> 4 * unroll != length_in(w)) {
+      } else if (due && word >> 4 * unroll != length) {
         differs();
         return false;
       }
