@@ -304,3 +304,21 @@ TEST_CASE("errors of importers say where and what was expected", "[topology][imp
   CAPTURE(text);
   CHECK_THROWS_WITH(machine_from_text(text), ContainsSubstring(complaint));
 }
+
+TEST_CASE("no path claims more than the narrowest link on it carries", "[topology][import]") {
+  const auto gpu = [](const char* switch_address, const char* address, int lanes, const char* dev) {
+    return std::string("<pci busid=\"") + switch_address + "\" class=\"0x060400\" link_speed=\"16.0 GT/s PCIe\" link_width=\"" + std::to_string(lanes) +
+           "\"><pci busid=\"" + address + "\" class=\"0x030200\" link_speed=\"32.0 GT/s PCIe\" link_width=\"16\"><gpu dev=\"" + dev + "\" sm=\"90\"/></pci></pci>";
+  };
+  const Machine machine = machine_from_text("<system version=\"1\"><cpu numaid=\"0\">" + gpu("0000:10:00.0", "0000:11:00.0", 8, "0") +
+                                            gpu("0000:20:00.0", "0000:21:00.0", 16, "1") + gpu("0000:30:00.0", "0000:31:00.0", 16, "2") + "</cpu></system>");
+  const auto gpus = machine.gpus();
+  REQUIRE(gpus.size() == 3);
+  for (int a = 0; a < 3; ++a)
+    for (int b = 0; b < 3; ++b) {
+      if (a == b) continue;
+      const Peer& peer = *machine.peer(gpus[static_cast<std::size_t>(a)], gpus[static_cast<std::size_t>(b)]);
+      CHECK(peer.path == "PHB");
+      CHECK(peer.gb_per_s == Approx(a == 0 || b == 0 ? 8 * 1.969 * 0.83 : 16 * 1.969 * 0.83));
+    }
+}

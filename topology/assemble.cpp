@@ -127,12 +127,19 @@ void complete_rates(Machine& machine) {
   for (Link& link : machine.links)
     if (link.gb_per_s == 0) link.gb_per_s = prior_of(machine, link);
   const auto slots = slots_of(machine);
+  const PciePaths paths(machine);
+  std::map<int, std::vector<double>> narrowest;
   for (Peer& peer : machine.peers) {
     if (!peer.access || peer.gb_per_s > 0) continue;
     const int chip = std::min(node_at(machine, peer.from).compute_capability, node_at(machine, peer.to).compute_capability);
     const double slot = std::min(slots[static_cast<std::size_t>(peer.from)], slots[static_cast<std::size_t>(peer.to)]);
     const Rate rate = direct_rate(peer.path, chip, slot);
     peer.gb_per_s = rate.gb_per_s;
+    if (nvlinks_of(peer.path) == 0) {
+      const auto [found, fresh] = narrowest.try_emplace(peer.from);
+      if (fresh) found->second = paths.narrowest_from(peer.from);
+      peer.gb_per_s = std::min(peer.gb_per_s, found->second[static_cast<std::size_t>(peer.to)]);
+    }
     if (peer.latency_us == 0) peer.latency_us = rate.latency_us;
   }
 }

@@ -1,5 +1,6 @@
 #include "topology/pcie_paths.hpp"
 
+#include <algorithm>
 #include <queue>
 
 namespace collectives {
@@ -10,6 +11,18 @@ PciePaths::PciePaths(const Machine& machine) : machine_(machine), links_(machine
 }
 
 std::vector<std::string> PciePaths::from(int node) const {
+  std::vector<std::string> names;
+  for (const Way& way : ways_from(node)) names.emplace_back(name_of(way));
+  return names;
+}
+
+std::vector<double> PciePaths::narrowest_from(int node) const {
+  std::vector<double> rates;
+  for (const Way& way : ways_from(node)) rates.push_back(way.gb_per_s);
+  return rates;
+}
+
+std::vector<PciePaths::Way> PciePaths::ways_from(int node) const {
   std::vector<Way> ways(machine_.nodes.size());
   ways[static_cast<std::size_t>(node)].reached = true;
   std::queue<int> open({node});
@@ -25,14 +38,13 @@ std::vector<std::string> PciePaths::from(int node) const {
       open.push(link->to);
     }
   }
-  std::vector<std::string> names;
-  for (const Way& way : ways) names.emplace_back(name_of(way));
-  return names;
+  return ways;
 }
 
 PciePaths::Way PciePaths::extended(const Way& way, const Link& link) const {
   Way longer = way;
   longer.socket = longer.socket || link.kind == LinkKind::socket;
+  if (link.kind == LinkKind::pcie && link.gb_per_s > 0) longer.gb_per_s = std::min(longer.gb_per_s, link.gb_per_s);
   switch (machine_.nodes[static_cast<std::size_t>(link.to)].kind) {
     case NodeKind::pci_switch:
       ++longer.switches;
