@@ -157,7 +157,12 @@ TEST_CASE("when a rank is killed every survivor names it within a second and sta
 TEST_CASE("a rank killed at any moment of a stream of calls never leaves a survivor without its name", "[comm][host][failure]") {
   const SharedPage<Stopwatch> watch;
   int survivors = 0;
-  for (int attempt = 0; attempt < 20; ++attempt) {
+#if defined(__SANITIZE_THREAD__)
+  constexpr int attempts = 6;  // of which ThreadSanitizer sees one process at a time
+#else
+  constexpr int attempts = 20;
+#endif
+  for (int attempt = 0; attempt < attempts; ++attempt) {
     const UniqueId id = make_unique_id();
     watch->calls = 0;
     const auto body = [&](int rank) {
@@ -217,7 +222,9 @@ TEST_CASE("calls that differ are a mismatch on every rank, and name the rank and
 #else
   const auto kind = GENERATE(RanksAre::threads, RanksAre::processes);
 #endif
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__)
+  const std::vector<AlgorithmChoice> algorithms = {{Algorithm::ring}};
+#elif defined(__SANITIZE_ADDRESS__)
   const std::vector<AlgorithmChoice> algorithms = {{Algorithm::one_shot}, {Algorithm::ring}};
 #else
   const std::vector<AlgorithmChoice> algorithms = {{Algorithm::one_shot}, {Algorithm::two_shot}, {Algorithm::ring}, {Algorithm::balanced_tree}};
