@@ -34,7 +34,7 @@ struct CarriedMailBlock : CoveringMailBlock {
   /// What all have reported, once that is `tiles` or `keep_waiting` says no.
   template <typename KeepWaiting>
   __device__ std::uint32_t await(std::uint32_t tiles, KeepWaiting keep_waiting) const {
-    return await_progress(progress, static_cast<int>(workers()) / 32, tiles, keep_waiting);
+    return least_of_warp(await_progress(progress, static_cast<int>(workers()) / 32, tiles, keep_waiting));
   }
 
   std::uint32_t* progress;

@@ -23,8 +23,8 @@ __device__ inline void report_progress(std::uint32_t* words, std::uint32_t count
   if (threadIdx.x % 32 == 0) report_word(words + threadIdx.x / 32, count);
 }
 
-/// By a whole warp, until the first `warps` have all reported `count`. What they all have reported by then. `keep_waiting` is asked after each
-/// look in vain, and ends the wait of its thread by saying no.
+/// By a whole warp, until the first `warps` have all reported `count`. What the warp that this thread looked at has reported by then, or the most there
+/// is if it looked at none. `keep_waiting` is asked after each look in vain, and ends the wait of its thread by saying no.
 template <typename KeepWaiting>
 __device__ std::uint32_t await_progress(const std::uint32_t* words, int warps, std::uint32_t count, KeepWaiting keep_waiting) {
   const int warp = static_cast<int>(threadIdx.x) % 32;
@@ -33,11 +33,16 @@ __device__ std::uint32_t await_progress(const std::uint32_t* words, int warps, s
     while ((reported = reported_word(words + warp)) < count && keep_waiting()) {
     }
   __syncwarp();
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const std::uint32_t other = __shfl_xor_sync(0xffffffffu, reported, distance);
-    reported = other < reported ? other : reported;
-  }
   return reported;
+}
+
+/// By a whole warp.
+__device__ inline std::uint32_t least_of_warp(std::uint32_t value) {
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const std::uint32_t other = __shfl_xor_sync(0xffffffffu, value, distance);
+    value = other < value ? other : value;
+  }
+  return value;
 }
 
 }  // namespace collectives::kernels
