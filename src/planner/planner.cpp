@@ -105,6 +105,7 @@ bool may_go_through_host(const Fabric& fabric, const PlannerOptions& options) {
 Survey survey_through_host(Survey survey) {
   survey.fabric = without_pulls(std::move(survey.fabric));
   survey.limits = Limits(survey.fabric);
+  survey.offering_limits = Limits(survey.fabric, Staging::once);
   return survey;
 }
 
