@@ -7,23 +7,30 @@
 #include "base/cuda.hpp"
 #include "base/require.hpp"
 #include "kernels/direct_once.cuh"
+#include "kernels/direct_pair.cuh"
 #include "kernels/direct_streamed.cuh"
 
 namespace collectives::kernels {
 namespace {
 
+constexpr int most_threads = 512;
 constexpr int most_streaming_threads = 480;  // more would not leave each the registers it needs
 
 template <typename T, int N, bool two_shot>
-__global__ void __launch_bounds__(544, 1) direct_once(const __grid_constant__ DirectArgs args) {
+__global__ void __launch_bounds__(most_threads + 32, 1) direct_once(const __grid_constant__ DirectArgs args) {
   DirectOnce<T, N, two_shot>(args).run();
+}
+
+template <typename T, bool scatters>
+__global__ void __launch_bounds__(most_threads + 32, 1) direct_pair(const __grid_constant__ DirectArgs args) {
+  DirectPair<T, scatters>(args).run();
 }
 
 template <typename T, int N, bool two_shot>
 __global__ void __launch_bounds__(most_streaming_threads + 32, 1) direct_streamed(const __grid_constant__ DirectArgs args) {
   __shared__ std::uint32_t progress[16];
   if (threadIdx.x < 16) progress[threadIdx.x] = 0;
-  // Seen by all before first use: the barrier after the first pushes comes between.
+  // By the warp whose word it is; the courier reads them when it has waited for all.
   DirectStreamed<T, N, two_shot>(args, progress).run();
 }
 
@@ -37,15 +44,25 @@ void with_type(DataType type, Call call) {
   }
 }
 
-// Which of the two kernels runs is each rank's own business: its peers see the same packs in the same slots.
+template <typename T, int N, bool two_shot>
+void (*kernel_for(const DirectArgs& args, int threads))(DirectArgs) {
+  // A wide call may have one tile too, where a small pool's half does not hold it.
+  if (!args.plain || args.wide || args.tiles != args.stages) return direct_streamed<T, N, two_shot>;
+  const auto workers = static_cast<std::uint32_t>(threads);
+  if (args.tiles == 1 && args.tile_packs <= workers) return direct_once<T, N, two_shot>;
+  if constexpr (N == 2)
+    if (args.tile_packs <= paired_packs * workers && !(two_shot && args.gathers)) return direct_pair<T, two_shot>;
+  return direct_streamed<T, N, two_shot>;
+}
+
+// Which of the kernels runs is each rank's own business: its peers see the same packs in the same slots.
 template <bool two_shot>
 void launch(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream) {
-  // A wide call may have one tile too, where a small pool's half does not hold it.
-  const bool once = args.plain && !args.wide && args.tiles == 1 && args.tile_packs <= static_cast<std::uint32_t>(threads);
   with_type(type, [&]<typename T>() {
     with_ranks(args.ranks, [&]<int N>() {
-      const auto kernel = once ? direct_once<T, N, two_shot> : direct_streamed<T, N, two_shot>;
-      kernel<<<blocks, (once ? threads : std::min(threads, most_streaming_threads)) + 32, 0, stream>>>(args);
+      const auto kernel = kernel_for<T, N, two_shot>(args, threads);
+      const int workers = kernel == direct_streamed<T, N, two_shot> ? std::min(threads, most_streaming_threads) : threads;
+      kernel<<<blocks, workers + 32, 0, stream>>>(args);
     });
   });
   cuda_check(cudaGetLastError());
@@ -68,6 +85,7 @@ void preload_direct(int ranks) {
   };
   for (const auto type : {DataType::float32, DataType::float16, DataType::bfloat16})
     with_type(type, [&]<typename T>() {
+      if (ranks == 2) load(direct_pair<T, false>, direct_pair<T, true>);
       with_ranks(ranks, [&]<int N>() { load(direct_once<T, N, false>, direct_once<T, N, true>, direct_streamed<T, N, false>, direct_streamed<T, N, true>); });
     });
 }

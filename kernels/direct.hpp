@@ -9,6 +9,9 @@ namespace collectives::kernels {
 
 inline constexpr int max_direct_ranks = 8;
 
+/// Packs of a tile for each thread at most, where two ranks send a tile before they look for the one before.
+inline constexpr std::uint32_t paired_packs = 2;
+
 /// Where a direct call meets its peers.
 struct DirectPlaces : CallArgs {
   std::uint32_t lane_packs;              ///< of one lane of slots

@@ -59,9 +59,11 @@ class DirectCall {
     watch.await_header(peer);
   }
 
-  /// The last block to have read the epoch moves it on. Joins the block's threads after their first pushes, before any poll.
+  /// The last block to have read the epoch moves it on. By all threads of a block, of which only the courier waits for the others: where
+  /// all do, no warp looks for anything before the stores of every other have left the multiprocessor.
   __device__ void advance_epoch(bool wide) {
-    __syncthreads();
+    if (!is_courier()) return arrive_at_courier();
+    await_workers();
     if (threadIdx.x != workers()) return;
     Control& mine = watch_.control(args_.rank);
     const std::uint32_t before = gridDim.x == 1 ? 0 : arrive_local(&mine.arrived);
@@ -69,6 +71,10 @@ class DirectCall {
     signal_relaxed(&mine.arrived, 0u);
     signal_relaxed(&mine.next, mark(watch_.epoch() + 1, wide));
   }
+
+  /// What a warp has read and written before it arrives the courier finds done when it has waited.
+  static __device__ void arrive_at_courier() { asm volatile("bar.arrive 1, %0;" ::"r"(blockDim.x) : "memory"); }
+  static __device__ void await_workers() { asm volatile("bar.sync 1, %0;" ::"r"(blockDim.x) : "memory"); }
 
   /// Where peer k finds the operands that this rank sends it, and where the chunks; `p` counts within a lane.
   __device__ Pack* operands_at(int k, std::uint32_t p) const { return args_.operands[k - 1] + half_ + p; }
@@ -83,6 +89,11 @@ class DirectCall {
 #pragma unroll
     for (int i = 0; i < count; ++i)
       if (wanted(i)) pack[i] = Wire::load(slot(i));
+    await(pack, slot, wanted);
+  }
+  /// Looks again at those that had not come when they were first looked at.
+  template <int count, typename Slot, typename Wanted>
+  __device__ void await(Pack (&pack)[count], Slot slot, Wanted wanted) {
     for (bool all = false; !all;) {
       all = true;
 #pragma unroll

@@ -14,15 +14,15 @@ __global__ void __launch_bounds__(544, 1) move_once(const __grid_constant__ Move
 template <int N>
 __global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) move_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
-  if (threadIdx.x < 16) progress[threadIdx.x] = 0;
-  // Seen by all before first use: the barrier after the first pushes comes between.
+  if (threadIdx.x % 32 == 0) progress[threadIdx.x / 32] = 0;
+  // By the warp whose word it is; the courier reads them when it has waited for all.
   MoveStreamed<N>(args, progress).run();
 }
 
 template <int N>
 __global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) broadcast_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
-  if (threadIdx.x < 16) progress[threadIdx.x] = 0;
+  if (threadIdx.x % 32 == 0) progress[threadIdx.x / 32] = 0;
   BroadcastStreamed<N>(args, progress).run();
 }
 

@@ -21,8 +21,8 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
     this->begin(next, false);
     this->announce();
     this->await_all(static_cast<std::uint32_t>(next) != 0);
-    if (is_active()) push(pack);
     this->advance_epoch(false);
+    if (is_active()) push(pack);
     if (is_active()) finish(pack[0]);
     if (this->is_courier() && blockIdx.x == 0) this->await_headers(this->args_, this->watch_.epoch());
   }
@@ -48,23 +48,28 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
 
   __device__ void finish(const Pack& mine) {
     const auto every = [](int) { return true; };
-    Pack pack[N - 1];
-    this->poll(pack, [&](int l) { return this->operand_slot(l, index()); }, every);
-    const Pack sum = sum_in_order<T, N>(this->args_.rank, mine, [&](int l) { return pack[l]; });
     const bool gathers = two_shot && this->args_.gathers;
-    if (gathers) {
+    // One piece of code for both phases: the second finds it in the cache.
+#pragma unroll 1
+    for (int phase = 0;; phase = 1) {
+      Pack pack[N - 1];
+      const auto slot = [&](int l) { return this->operand_slot(l + phase * (N - 1), index()); };
+      this->poll(pack, slot, every);
+      if (phase == 0) {
+        const Pack sum = sum_in_order<T, N>(this->args_.rank, mine, [&](int l) { return pack[l]; });
+        if (gathers) {
 #pragma unroll
-      for (int k = 1; k < N; ++k) Wire::store(this->chunks_at(k, index()), sum);
+          for (int k = 1; k < N; ++k) Wire::store(this->chunks_at(k, index()), sum);
+        }
+        keep(0, sum);
+      } else {
+#pragma unroll
+        for (int k = 1; k < N; ++k) keep(k, pack[k - 1]);
+      }
+#pragma unroll
+      for (int l = 0; l < N - 1; ++l) Wire::clear(slot(l));
+      if (!gathers || phase == 1) return;
     }
-    keep(0, sum);
-#pragma unroll
-    for (int l = 0; l < N - 1; ++l) Wire::clear(this->operand_slot(l, index()));
-    if (!gathers) return;
-    this->poll(pack, [&](int l) { return this->chunk_slot(l + 1, index()); }, every);
-#pragma unroll
-    for (int k = 1; k < N; ++k) keep(k, pack[k - 1]);
-#pragma unroll
-    for (int k = 1; k < N; ++k) Wire::clear(this->chunk_slot(k, index()));
   }
 };
 

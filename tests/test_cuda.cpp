@@ -105,6 +105,44 @@ TEST_CASE("calls on two streams of one communicator come out in the order they w
   }
 }
 
+TEST_CASE("two ranks that send once are exact in one tile and in many, around the ends of their tiles", "[gpu][pair]") {
+  Options options;
+  options.first_epoch = 0xfffffffcu;  // crosses the wrap
+  Ranks ranks(devices_for(2), options, (std::size_t{20} << 20) + 64);
+  constexpr std::size_t tile = 132 * 1024 * 8, mib = std::size_t{1} << 20;  // bfloat16s of two packs a thread
+  std::uint64_t seed = 0;
+  int paired = 0;
+  for (const auto type : {DataType::bfloat16, DataType::float16, DataType::float32})
+    for (const std::size_t elements : {mib, mib + 8, tile, tile + 8, 2 * tile - 16, 3 * mib, 3 * mib + 5})
+      for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter}) {
+        const std::size_t count = elements * 2 / size_of(type) / (collective == Collective::reduce_scatter ? 2 : 1);
+        const Trial trial{type, ReduceOp::sum, count, ++seed % 3 == 0, seed % 7 == 0 ? 1 : 0, seed, collective};
+        CAPTURE(name_of(type), name_of(collective), count, trial.in_place, trial.offset);
+        CHECK(mismatches(ranks, trial) == 0);
+        paired += ranks.communicators[0].plan_for({.collective = collective, .count = count, .type = type}).paired;
+      }
+  CHECK((cuda_device_count() < 2 || paired > 20));
+}
+
+TEST_CASE("of two ranks that send once one may have buffers that no pack can be read from", "[gpu][pair]") {
+  Ranks ranks(devices_for(2), {}, std::size_t{17} << 20);
+  RankMemory shifted_in(Backend::cuda, ranks.communicators[1].device(), std::size_t{17} << 20), shifted_out(Backend::cuda, ranks.communicators[1].device(), std::size_t{17} << 20);
+  std::uint64_t seed = 0;
+  for (const std::size_t elements : {std::size_t{1} << 20, std::size_t{3} << 20, std::size_t{8} << 20}) {
+    const Trial trial{DataType::bfloat16, ReduceOp::sum, elements, false, 0, ++seed};
+    const std::size_t bytes = elements * 2;
+    put(ranks, trial);
+    cuda_check(cudaMemcpy(shifted_in.data() + 2, ranks.in[1].data(), bytes, cudaMemcpyDeviceToDevice));
+    cuda_check(cudaDeviceSynchronize());
+    call(ranks, 0, trial, ranks.stream(0));
+    ranks.communicators[1].all_reduce({shifted_in.data() + 2, elements, trial.type}, {shifted_out.data() + 2, elements, trial.type}, trial.op, ranks.stream(1));
+    synchronize_all(ranks);
+    cuda_check(cudaMemcpy(ranks.out[1].data(), shifted_out.data() + 2, bytes, cudaMemcpyDeviceToDevice));
+    CAPTURE(elements);
+    CHECK(wrong_ranks(ranks, trial) == 0);
+  }
+}
+
 TEST_CASE("finish waits for the calls of every stream, also of one that is gone", "[gpu][stream]") {
   Ranks ranks(devices_for(2), {}, 64 << 20);
   const Trial trial{DataType::float32, ReduceOp::sum, 16 << 20, false, 0, 11};

@@ -21,9 +21,12 @@ struct KernelCosts {
 
 /// The direct kernels on 4 H200: one-shot takes 2.6 us for 8 KB and 3.2 for 64 KB, two-shot 6.8 for 512 KB and 1168 for 256 MB. An
 /// iteration of the streamed kernel once cost 0.6, 1.0 and 2.0 us beside its transfers on 2, 3 and 4 of them (perf/results), where it
-/// stores to 2, 4 and 6 slots: half of that is left. On two ranks one-shot in several tiles takes 10.9 us for 2 MB and two-shot in one 9.7;
-/// for 4 MB, both in several, 17.0 and 17.3, and for 8 MB 31.0 and 29.9, where only combining tells them apart.
+/// stores to 2, 4 and 6 slots: half of that is left. On two ranks one-shot so takes 17.0 us for 4 MB and two-shot 17.3, for 8 MB 31.0 and 29.9,
+/// where only combining tells them apart.
 inline constexpr KernelCosts direct_kernels{.tiled_us = 1.2};
+/// The direct kernels of two ranks that send once: what they do beside sending hides behind it. 2, 4, 8 and 16 MB take two H200 9.05, 15.1, 26.8
+/// and 51.5 us.
+inline constexpr KernelCosts paired_kernels{.call_us = 0.9, .tile_transfer_us = 0, .combine_us_per_byte = 0};
 /// The walker of programs: 8 KB in one round to three peers of 4 H200 take it 5.7 us (kernels/README.md), 0.8 of which its headers'
 /// fence may cost. Its further tiles were not measured: they are given what the direct kernels once took.
 /// A tile that is read over the link is told of through host memory: its sender's fence and flag, the reader's look at it and its loads come one
