@@ -278,6 +278,58 @@ TEST_CASE("a rank that never calls is named when the deadline has passed", "[gpu
   }
 }
 
+TEST_CASE("a rank that never comes to what only moves is named, and so is the call, whichever kernel waits", "[gpu][failure]") {
+  constexpr int absent = 1;
+  struct Move {
+    Collective collective;
+    const char* algorithm;
+    int root;
+    std::size_t bytes;  ///< a pack a thread, or more tiles than there are slots
+  };
+  constexpr std::size_t few = 4096, many = std::size_t{24} << 20;
+  const auto move = GENERATE_COPY(Move{Collective::all_gather, "one_shot", 0, few}, Move{Collective::all_gather, "one_shot", 0, many},
+                                  Move{Collective::broadcast, "one_shot", absent, few}, Move{Collective::broadcast, "two_shot", 0, many},
+                                  Move{Collective::broadcast, "two_shot", absent, many});
+  const std::size_t bytes = move.bytes;
+  Options options = short_deadline();
+  options.algorithm = parse_algorithm(move.algorithm);
+  options.pool_bytes = 16 << 20;
+  Ranks ranks(devices_for(3), options, 3 * bytes);
+  const Plan plan = ranks.communicators[0].plan_for({.collective = move.collective, .count = bytes, .type = DataType::uint8, .root = move.root});
+  CAPTURE(name_of(move.collective), move.algorithm, move.root, bytes, plan.blocks, plan.tile_bytes);
+  REQUIRE((plan.direct && plan.wire == Wire::escaped && plan.wide == (bytes == many)));
+  const auto enqueue = [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    const ConstBuffer in{ranks.in[r].data(), bytes, DataType::uint8};
+    if (move.collective == Collective::broadcast) return ranks.communicators[r].broadcast(in, {ranks.out[r].data(), bytes, DataType::uint8}, move.root, ranks.stream(rank));
+    ranks.communicators[r].all_gather(in, {ranks.out[r].data(), 3 * bytes, DataType::uint8}, ranks.stream(rank));
+  };
+  for (int rank = 0; rank < 3; ++rank) enqueue(rank);
+  synchronize_all(ranks);
+  for (const int rank : {0, 2}) enqueue(rank);
+  for (const int rank : {0, 2}) {
+    CHECK_THROWS_WITH(ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank)), ContainsSubstring("call 1: ") && ContainsSubstring("rank 1 did not come"));
+    CHECK_THROWS_AS(enqueue(rank), Error);
+  }
+}
+
+TEST_CASE("a rank that never comes to a sum in crews is named, and so is the call", "[gpu][failure]") {
+  const Variable off("COLLECTIVES_P2P", "off");
+  constexpr std::size_t count = std::size_t{4} << 20;
+  Options options = short_deadline();
+  options.pool_bytes = 24 << 20;
+  Ranks ranks(devices_for(3), options, 2 * count);
+  REQUIRE(ranks.communicators[0].plan_for(count, DataType::bfloat16, ReduceOp::sum).crews > 1);
+  const Trial trial{.type = DataType::bfloat16, .count = count, .seed = 1};
+  for (int rank = 0; rank < 3; ++rank) call(ranks, rank, trial, ranks.stream(rank));
+  synchronize_all(ranks);
+  for (const int rank : {0, 2}) call(ranks, rank, trial, ranks.stream(rank));
+  for (const int rank : {0, 2}) {
+    CHECK_THROWS_WITH(ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank)), ContainsSubstring("call 1: ") && ContainsSubstring("rank 1 did not come"));
+    CHECK_THROWS_AS(call(ranks, rank, trial, ranks.stream(rank)), Error);
+  }
+}
+
 TEST_CASE("different calls are a mismatch on the ranks that made them", "[gpu][failure]") {
   struct Deviation {
     DataType type;

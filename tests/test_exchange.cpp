@@ -1,4 +1,5 @@
 // Sends and receives: any pattern, any number, beside each other and between other calls.
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <random>
@@ -277,56 +278,63 @@ TEST_CASE("a message that is not sent, and one of another length, end in an erro
 
 namespace {
 
-/// What a rank holds of one round in its GPU's memory. `received` keeps what must come out.
-struct HeldOnGpu {
-  struct Expected {
-    RankMemory memory;
-    Bytes content;
-  };
-  std::vector<RankMemory> sent;
-  std::vector<Expected> received;
-  std::vector<Send> sends;
-  std::vector<Receive> receives;
+/// The messages of a round that a rank sends, or those that it receives: one behind the other in its memory, `offset` bytes past an aligned place, with
+/// canaries around each.
+struct Laid {
+  Bytes bytes;
+  std::vector<std::size_t> begins;
 };
 
-/// Guards on both sides; `message.offset` bytes in.
-Bytes framed(const Planned& message) {
-  Bytes bytes(message.bytes + 2 * guard, std::byte{0xa5});
-  for (std::size_t i = 0; i < message.bytes; ++i) bytes[i + message.offset] = byte_of(message.seed, i);
-  return bytes;
-}
-
-HeldOnGpu hold_on_gpu(const std::vector<Planned>& round, int rank, int device) {
-  HeldOnGpu held;
-  for (const Planned& message : round) {
-    const Bytes content = framed(message);
-    if (message.from == rank) {
-      RankMemory& memory = held.sent.emplace_back(Backend::cuda, device, content.size());
-      memory.write(content);
-      held.sends.push_back({{memory.data() + message.offset, message.bytes, DataType::uint8}, message.to});
-    }
-    if (message.to == rank) {
-      RankMemory& memory = held.received.emplace_back(HeldOnGpu::Expected{RankMemory(Backend::cuda, device, content.size()), content}).memory;
-      memory.write(Bytes(content.size(), std::byte{0xa5}));
-      held.receives.push_back({{memory.data() + message.offset, message.bytes, DataType::uint8}, message.from});
-    }
+/// `contents` are the messages'; `end` is the one at which the rank is.
+Laid lay_out(const std::vector<Planned>& round, const std::vector<Bytes>& contents, int rank, int Planned::*end) {
+  constexpr std::size_t line = 256;
+  Laid laid;
+  for (std::size_t m = 0; m < round.size(); ++m) {
+    if (round[m].*end != rank) continue;
+    const std::size_t begin = (laid.bytes.size() + guard + line - 1) / line * line + round[m].offset;
+    laid.bytes.resize(begin + contents[m].size() + guard, std::byte{0xa5});
+    if (!contents[m].empty()) std::memcpy(laid.bytes.data() + begin, contents[m].data(), contents[m].size());
+    laid.begins.push_back(begin);
   }
-  return held;
+  return laid;
 }
 
-/// A round of messages in and out of GPU memory, all ranks driven by this thread. How many came out wrong.
+/// Of a rank's memory for any of these rounds.
+std::size_t room_for(const std::vector<std::vector<Planned>>& rounds, int ranks) {
+  std::size_t room = 1;
+  for (const auto& round : rounds) {
+    std::vector<std::size_t> sent(static_cast<std::size_t>(ranks)), received(sent);
+    for (const Planned& message : round)
+      for (std::size_t* used : {&sent[static_cast<std::size_t>(message.from)], &received[static_cast<std::size_t>(message.to)]})
+        room = std::max(room, *used += message.bytes + 1024);
+  }
+  return room;
+}
+
+/// A round of messages in and out of GPU memory, all ranks driven by this thread. How many ranks have not received what they must.
 std::size_t play_on_gpus(Ranks& ranks, const std::vector<Planned>& round) {
-  // All of it first: where ranks share a GPU, an allocation or a copy may wait for the kernel of one that waits for the next.
-  std::vector<HeldOnGpu> held;
-  for (int rank = 0; rank < ranks.size(); ++rank) held.push_back(hold_on_gpu(round, rank, ranks.communicators[static_cast<std::size_t>(rank)].device()));
+  std::vector<Bytes> contents;
+  for (const Planned& message : round) contents.push_back(content_of(message));
+  std::vector<Laid> sent, expected;
+  // All of it first: where ranks share a GPU, a copy may wait for the kernel of one that waits for the next.
   for (int rank = 0; rank < ranks.size(); ++rank) {
-    const HeldOnGpu& own = held[static_cast<std::size_t>(rank)];
-    if (!own.sends.empty() || !own.receives.empty()) ranks.communicators[static_cast<std::size_t>(rank)].exchange(own.sends, own.receives, ranks.stream(rank));
+    const auto r = static_cast<std::size_t>(rank);
+    ranks.in[r].write(sent.emplace_back(lay_out(round, contents, rank, &Planned::from)).bytes);
+    ranks.out[r].write(Bytes(expected.emplace_back(lay_out(round, contents, rank, &Planned::to)).bytes.size(), std::byte{0xa5}));
+  }
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    std::vector<Send> sends;
+    std::vector<Receive> receives;
+    for (const Planned& message : round) {
+      if (message.from == rank) sends.push_back({{ranks.in[r].data() + sent[r].begins[sends.size()], message.bytes, DataType::uint8}, message.to});
+      if (message.to == rank) receives.push_back({{ranks.out[r].data() + expected[r].begins[receives.size()], message.bytes, DataType::uint8}, message.from});
+    }
+    if (!sends.empty() || !receives.empty()) ranks.communicators[r].exchange(sends, receives, ranks.stream(rank));
   }
   for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
   std::size_t wrong = 0;
-  for (const HeldOnGpu& own : held)
-    for (const auto& [memory, content] : own.received) wrong += memory.read(content.size()) != content;
+  for (std::size_t r = 0; r < expected.size(); ++r) wrong += ranks.out[r].read(expected[r].bytes.size()) != expected[r].bytes;
   return wrong;
 }
 
@@ -340,8 +348,8 @@ TEST_CASE("messages of any size and pattern arrive as they were sent, on GPUs", 
   for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
   Options options;
   options.first_epoch = 0xfffffff0u;
-  Ranks all(devices, options, 1);
   const auto rounds = random_rounds(ranks, 40, 6 << 20, static_cast<std::uint64_t>(ranks));
+  Ranks all(devices, options, room_for(rounds, ranks));
   std::size_t wrong = 0;
   for (const auto& round : rounds) wrong += play_on_gpus(all, round);
   CAPTURE(ranks);
@@ -359,10 +367,11 @@ TEST_CASE("whole packs of every size go round a ring of GPUs, over both wires", 
   Options options;
   options.first_epoch = 0xfffffff0u;
   options.wire = wire;
-  Ranks all(devices, options, 1);
+  constexpr std::size_t largest = std::size_t{16} << 20;
+  Ranks all(devices, options, largest + 1024);
   std::uint64_t seed = 0;
   std::size_t wrong = 0;
-  for (std::size_t bytes = 16; bytes <= std::size_t{16} << 20; bytes *= 4)
+  for (std::size_t bytes = 16; bytes <= largest; bytes *= 4)
     for (int turn = 0; turn < (bytes > std::size_t{1} << 20 ? 1 : 4); ++turn)
       for (const std::size_t more : {0, 48}) {
         std::vector<Planned> round;
