@@ -60,16 +60,8 @@ void launch_one_shot(const DirectArgs& args, DataType type, int blocks, int thre
 void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 
 /// Enqueues one call of blocks of `threads` workers, a multiple of 32, in each of which a thread has one pack of a tile if there is one tile
-/// only, and 512 threads at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most.
+/// only, and 512 threads at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most (base/move_shape.hpp).
 void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
-
-/// A thread holds this many packs for each peer twice: what it sends next, and what comes. With the warp that minds the peers blocks are
-/// of 12 warps, or of 8, for that is what a multiprocessor's four register files divide among. Fewer than eight packs: their escapes, and
-/// what else a word says, are 32 bits.
-constexpr int streamed_move_packs(int ranks) { return ranks == 2 ? 7 : ranks == 3 ? 4 : ranks == 4 ? 3 : 2; }
-constexpr int streamed_move_threads(int ranks) { return ranks >= 3 && ranks <= 6 ? 352 : 224; }
-/// Packs of a row of slots in which `threads` threads leave a tile and a word of escapes each.
-constexpr std::size_t escaped_row_packs(std::size_t tile_packs, int threads) { return tile_packs + static_cast<std::size_t>(threads) / 4; }
 
 /// Loads the kernels for this many ranks on the current device, as for the general family.
 void preload_direct(int ranks);

@@ -1,5 +1,6 @@
 // Moves, see direct_move.cuh.
 #include "base/cuda.hpp"
+#include "base/move_shape.hpp"
 #include "base/require.hpp"
 #include "kernels/direct_move.cuh"
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/move_shape.hpp"
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
@@ -203,7 +204,7 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
 
   __device__ void run() {
     const Mark next = this->next();
-    const std::uint32_t row = blockIdx.x * (this->args_.tile_packs + this->workers() / 4);
+    const std::uint32_t row = blockIdx.x * escaped_row_packs(this->args_.tile_packs, this->workers());
     const typename Base::Tile tile(this->args_, blockIdx.x * this->args_.tile_packs, row, this->workers());
     Pack pack[N - 1][1];
     if (!this->is_courier()) {  // while the epoch is on its way
@@ -257,7 +258,7 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   __device__ Tile tile(int t) const {
     const auto& args = this->args_;
     const std::uint32_t index = static_cast<std::uint32_t>(t), rows = blockIdx.x * args.stages + index % args.stages;
-    return {args, (index * gridDim.x + blockIdx.x) * args.tile_packs, rows * (args.tile_packs + this->workers() / 4), this->workers()};
+    return {args, (index * gridDim.x + blockIdx.x) * args.tile_packs, rows * escaped_row_packs(args.tile_packs, this->workers()), this->workers()};
   }
 
   __device__ void fetch(int t) {

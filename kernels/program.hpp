@@ -25,8 +25,7 @@ struct Region {
   const void* in;
   void* out;
   std::uint64_t count;  ///< elements
-  std::uint32_t tile_packs;  ///< what a block moves of it at one time
-  std::uint32_t tiles;       ///< a block; the same for its sender and its receivers
+  std::uint32_t tile_packs;  ///< what a block moves of it at one time: every region has as many tiles
   std::uint8_t in_aligned, out_aligned;
 };
 

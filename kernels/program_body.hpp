@@ -30,8 +30,7 @@ class Walk {
       for (int s = 0; s < args_.steps; ++s) {
         const StepArgs& step = args_.step[s];
         const int t = i - step.delay;
-        const Region& region = args_.region[step.region];
-        if (t >= 0 && t < static_cast<int>(region.tiles)) run_step(step, region, static_cast<std::uint32_t>(t));
+        if (t >= 0 && t < static_cast<int>(args_.tiles)) run_step(step, static_cast<std::uint32_t>(t));
       }
       // After the first pushes and before the first polls, where waiting for the block's other threads costs nothing.
       if (i == 0) advance_epoch(mine, group_.blocks());
@@ -75,8 +74,8 @@ class Walk {
     signal_relaxed(&mine.next, mark(watch_.epoch() + 1, 0));
   }
 
-  COLLECTIVES_HOST_DEVICE void run_step(const StepArgs& step, const Region& region, std::uint32_t t) {
-    const bool credits = region.tiles > args_.stages;
+  COLLECTIVES_HOST_DEVICE void run_step(const StepArgs& step, std::uint32_t t) {
+    const bool credits = args_.tiles > args_.stages;
     const EdgeArgs* receives = args_.edge + step.first_edge;
     const EdgeArgs* sends = receives + step.receives;
     await(step, receives, sends, t, credits && t >= args_.stages);

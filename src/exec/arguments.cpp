@@ -120,7 +120,6 @@ void Arguments::fill_regions(const Call& call, const Plan& plan, const Program& 
     region = region_of(call, program, context_->rank, chunks_[static_cast<std::size_t>(r)]);
     const std::size_t packs = divide_up(region.count * size_of(call.type), sizeof(Pack));
     region.tile_packs = tile_packs_for(packs, program_, plan.blocks);
-    region.tiles = program_.tiles;
     region.in_aligned = is_aligned(region.in);
     region.out_aligned = is_aligned(region.out);
   }
@@ -169,7 +168,7 @@ const kernels::MoveArgs& Arguments::move(const Call& call, const Plan& plan, con
   fill_parts(call, program);
   move_.relays = plan.choice.algorithm == Algorithm::two_shot;
   move_.root = static_cast<std::uint8_t>(call.root);
-  fill_places(move_, kernels::escaped_row_packs(move_.tile_packs, plan.threads) * static_cast<std::size_t>(plan.blocks) * move_.stages, 0);
+  fill_places(move_, slot_bytes_of(plan) / sizeof(Pack) * static_cast<std::size_t>(plan.blocks) * move_.stages, 0);
   ensure(longest < UINT32_MAX, "a block for the direct kernels is less than 64 GB");
   return move_;
 }

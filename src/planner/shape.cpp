@@ -4,6 +4,7 @@
 #include <collectives/communicator.hpp>
 
 #include "base/integers.hpp"
+#include "base/move_shape.hpp"
 
 namespace collectives {
 namespace {
@@ -103,8 +104,7 @@ bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::
     shape_once(plan, chunk_packs, limit);
     if (row_bytes(plan, lanes) <= slot_bytes) return true;
   }
-  // kernels/direct.hpp, streamed_move_threads and streamed_move_packs
-  const std::size_t threads = ranks >= 3 && ranks <= 6 ? 352 : 224, largest = threads * (ranks == 2 ? 7 : ranks == 3 ? 4 : ranks == 4 ? 3 : 2);
+  const auto threads = static_cast<std::size_t>(streamed_move_threads(ranks)), largest = threads * static_cast<std::size_t>(streamed_move_packs(ranks));
   plan.threads = static_cast<int>(threads);
   // The words of a row stay as long as its threads are many, however short its tile: small slots hold the rows of fewer blocks.
   plan.tile_bytes = threads * pack_bytes;
@@ -214,8 +214,8 @@ int crews_of(const std::vector<Program>& programs, const Fabric& fabric) {
 }
 
 std::size_t slot_bytes_of(const Plan& plan) {
-  constexpr std::size_t word_bytes = 4;  // of escapes, a thread
-  return plan.tile_bytes + (plan.wire == Wire::escaped ? static_cast<std::size_t>(plan.threads) * word_bytes : 0);
+  if (plan.wire != Wire::escaped) return plan.tile_bytes;
+  return std::size_t{escaped_row_packs(static_cast<std::uint32_t>(plan.tile_bytes / pack_bytes), static_cast<std::uint32_t>(plan.threads))} * pack_bytes;
 }
 
 bool has_copy_engines(const Fabric& fabric) { return fabric.backend == Backend::cuda && fabric.ranks > 1 && fabric.ranks_per_device <= 1; }
