@@ -59,8 +59,8 @@ constexpr bool has_direct(DataType type, ReduceOp op, int ranks) {
 void launch_one_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 
-/// Enqueues one call of blocks of `threads` workers, a multiple of 32, in each of which a thread has one pack of a tile if there is one tile
-/// only, and 512 threads at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most (base/move_shape.hpp).
+/// Enqueues one call of blocks of `threads` workers, a multiple of 32, in each of which a thread has up to `move_once_packs` of a tile if there is
+/// one tile only, and `move_once_threads` at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most (base/move_shape.hpp).
 void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
 
 /// Loads the kernels for this many ranks on the current device, as for the general family.

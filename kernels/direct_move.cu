@@ -1,5 +1,6 @@
 // Moves, see direct_move.cuh.
 #include "base/cuda.hpp"
+#include "base/integers.hpp"
 #include "base/move_shape.hpp"
 #include "base/require.hpp"
 #include "kernels/direct_move.cuh"
@@ -7,9 +8,9 @@
 namespace collectives::kernels {
 namespace {
 
-template <int N>
-__global__ void __launch_bounds__(544, 1) move_once(const __grid_constant__ MoveArgs args) {
-  MoveOnce<N>(args).run();
+template <int N, int packs>
+__global__ void __launch_bounds__(move_once_threads + 32, 1) move_once(const __grid_constant__ MoveArgs args) {
+  MoveOnce<N, packs>(args).run();
 }
 
 template <int N>
@@ -27,14 +28,24 @@ __global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) broadcast_st
   BroadcastStreamed<N>(args, progress).run();
 }
 
+/// Of a call of one tile, in which a thread has this many packs.
+template <int N>
+void (*once_kernel([[maybe_unused]] int packs))(const MoveArgs) {
+  if constexpr (move_once_packs(N) == 4) {
+    if (packs > 1) return packs > 2 ? move_once<N, 4> : move_once<N, 2>;
+  }
+  return move_once<N, 1>;
+}
+
 }  // namespace
 
 void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream) {
-  const bool once = !args.relays && args.tiles == 1 && args.tile_packs <= static_cast<std::uint32_t>(threads);
-  ensure(once || (threads <= streamed_move_threads(args.ranks) && args.tile_packs <= static_cast<std::uint32_t>(threads * streamed_move_packs(args.ranks))),
-         "a streamed move's tile has more packs than its threads can hold");
+  const int packs = static_cast<int>(divide_up(args.tile_packs, static_cast<std::uint32_t>(threads)));
+  const bool once = !args.relays && !args.wide && args.tiles == 1 && packs <= move_once_packs(args.ranks);
+  ensure(once ? threads <= move_once_threads : threads <= streamed_move_threads(args.ranks) && packs <= streamed_move_packs(args.ranks),
+         "a move's tile has more packs than its threads can hold");
   with_ranks(args.ranks, [&]<int N>() {
-    const auto kernel = args.relays ? broadcast_streamed<N> : once ? move_once<N> : move_streamed<N>;
+    const auto kernel = args.relays ? broadcast_streamed<N> : once ? once_kernel<N>(packs) : move_streamed<N>;
     kernel<<<blocks, threads + 32, 0, stream>>>(args);
   });
   cuda_check(cudaGetLastError());
@@ -44,7 +55,7 @@ void preload_move(int ranks) {
   if (ranks < 2 || ranks > max_direct_ranks) return;
   cudaFuncAttributes attributes{};
   with_ranks(ranks, [&]<int N>() {
-    cuda_check(cudaFuncGetAttributes(&attributes, move_once<N>));
+    for (int packs = 1; packs <= move_once_packs(N); packs *= 2) cuda_check(cudaFuncGetAttributes(&attributes, once_kernel<N>(packs)));
     cuda_check(cudaFuncGetAttributes(&attributes, move_streamed<N>));
     cuda_check(cudaFuncGetAttributes(&attributes, broadcast_streamed<N>));
   });

@@ -4,8 +4,8 @@
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
-// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. In a call of
-// many tiles only those words travel without which packs cannot be read: mostly none, and one a thread would be a sixteenth of what travels.
+// block and the word of their escapes belong to the same thread on both sides; the words of a tile lie behind its packs. Where a thread has
+// several packs only those words travel without which packs cannot be read: mostly none, and one a thread would be a sixteenth of what travels.
 // Sends what it is given, (N-1)/N of an all-gather's message a rank.
 namespace collectives::kernels {
 
@@ -57,6 +57,7 @@ class Mover : protected Base {
  protected:
   using Base::args_;
   using Base::Base;
+  using Base::lane;
   using Tile = MovingTile;
 
   /// A thread's packs for peer k. Not escaped: who loads several must not wait for one before asking for the next.
@@ -134,6 +135,8 @@ class Mover : protected Base {
     settle(tile, from, pack, word);
   }
 
+  /// Is what this rank keeps for itself what it sends peer 1, as in broadcasts and all-gathers?
+  __device__ bool sends_own() const { return args_.part[0].in == args_.part[1].in && args_.part[0].in_bytes == args_.part[1].in_bytes; }
   /// What this rank keeps for itself: asked for, and put in its place.
   __device__ void take(const Tile& tile, Pack (&pack)[unroll]) const { load(tile, 0, pack); }
   __device__ void put(const Tile& tile, const Pack (&pack)[unroll]) const {
@@ -194,10 +197,10 @@ class Mover : protected Base {
   }
 };
 
-/// One tile a block, one pack a thread.
-template <int N>
-class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
-  using Base = Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>>;
+/// One tile a block: few packs a thread, all sent before any is waited for.
+template <int N, int unroll>
+class MoveOnce : Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>> {
+  using Base = Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>>;
 
  public:
   using Base::Base;
@@ -206,7 +209,7 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
     const Mark next = this->next();
     const std::uint32_t row = blockIdx.x * escaped_row_packs(this->args_.tile_packs, this->workers());
     const typename Base::Tile tile(this->args_, blockIdx.x * this->args_.tile_packs, row, this->workers());
-    Pack pack[N - 1][1];
+    Pack pack[N - 1][unroll];
     if (!this->is_courier()) {  // while the epoch is on its way
 #pragma unroll
       for (int k = 1; k < N; ++k) this->load(tile, k, pack[k - 1]);
@@ -220,7 +223,7 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
     }
     this->advance_epoch(false);
     if (!this->is_courier()) {
-      Pack own[1];
+      Pack own[unroll];
       this->take(tile, own);
       this->put(tile, own);
       this->receive(tile);
@@ -230,8 +233,11 @@ class MoveOnce : Mover<N, 1, DirectCall<MoveArgs, EscapedWire, N>> {
   }
 };
 
-/// Many tiles: at iteration i a block sends tile i and receives tile i-1. What it sends next is asked for before it waits for what comes, and
-/// what comes before it sends: a load waits behind the stores to peers that its multiprocessor made before it.
+/// Many tiles: at iteration i a block sends tile i and receives tile i-1. A load waits behind the stores to peers that its multiprocessor made
+/// before it, so what comes is asked for before sending, and so is, between two ranks, what is sent next; among more, which would need as many
+/// registers again, that is asked for before waiting for what comes.
+/// Credits are awaited of those to whom a rank sends, and given to those from whom it receives. All that is waited for at an iteration, packs and
+/// credits, is of earlier iterations of the peers: whoever is furthest behind goes on.
 template <int N>
 class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>> {
   using Base = Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>>;
@@ -240,11 +246,13 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   using Base::Base;
 
   __device__ void run() {
-    fetch(0);
-    Base::run(tiles() + 1, [&](int i) {
+    const MoveArgs::Part& part = this->args_.part[(this->lane() - this->args_.rank + N) % N];
+    const bool fills = this->has_peer() && part.in_bytes > 0, empties = this->has_peer() && part.out_bytes > 0;
+    fetch(0, ahead_);
+    Base::run(tiles() + 1, empties, [&](int i) {
       typename Base::Arrivals in;
       if (i >= 1) this->look(tile(i - 1), in);
-      if (i < tiles()) push(i);
+      if (i < tiles()) push(i, fills);
       if (i >= 1) this->receive(tile(i - 1), in);
     });
   }
@@ -261,22 +269,42 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
     return {args, (index * gridDim.x + blockIdx.x) * args.tile_packs, rows * escaped_row_packs(args.tile_packs, this->workers()), this->workers()};
   }
 
-  __device__ void fetch(int t) {
+  using Packs = Pack[N - 1][unroll];
+
+  __device__ void fetch(int t, Packs& to) const {
     if (this->is_courier() || t >= tiles()) return;
 #pragma unroll
-    for (int k = 1; k < N; ++k) this->load(tile(t), k, ahead_[k - 1]);
+    for (int k = 1; k < N; ++k) this->load(tile(t), k, to[k - 1]);
   }
-  __device__ void push(int t) {
-    this->await_credit(t);
+  /// To peers of whom some lane `fills` the slots.
+  __device__ void push(int t, bool fills) {
+    Packs next;
+    if constexpr (fetches_first) fetch(t + 1, next);
+    this->await_credit(t, fills);
+    const bool sends_own = this->sends_own();
     Pack own[unroll];
-    this->take(tile(t), own);
+    if (sends_own) {
+      this->put(tile(t), ahead_[0]);  // before sending escapes it
+    } else {
+      this->take(tile(t), own);
+    }
 #pragma unroll
     for (int k = 1; k < N; ++k) this->send(tile(t), k, ahead_[k - 1]);
-    this->put(tile(t), own);
-    fetch(t + 1);
+    if (!sends_own) this->put(tile(t), own);
+    if constexpr (fetches_first) {
+#pragma unroll
+      for (int k = 0; k < N - 1; ++k)
+#pragma unroll
+        for (int u = 0; u < unroll; ++u) ahead_[k][u] = next[k][u];
+    } else {
+      fetch(t + 1, ahead_);
+    }
   }
 
-  Pack ahead_[N - 1][unroll];  ///< of the tile that is sent next
+  Packs ahead_;  ///< of the tile that is sent next
+
+ private:
+  static constexpr bool fetches_first = N == 2;
 };
 
 /// A two-shot broadcast: at iteration i the root sends everyone tile i of its part, who passes on tile i-1 of it and receives the others'
@@ -291,7 +319,7 @@ class BroadcastStreamed : MoveStreamed<N> {
 
   __device__ void run() {
     const int root = (this->args_.root - this->args_.rank + N) % N;
-    if (root == 0) this->fetch(0);
+    if (root == 0) this->fetch(0, this->ahead_);
     StreamedCall<MoveArgs, EscapedWire, N>::run(this->tiles() + 2, [&](int i) {
       if (root == 0) {
         if (i < this->tiles()) push(i);
@@ -314,7 +342,7 @@ class BroadcastStreamed : MoveStreamed<N> {
 #pragma unroll
       for (int u = 0; u < Base::unroll; ++u)
         if (own.receives(k, u)) own.keep(k, u, this->ahead_[k - 1][u]);
-    Base::push(t);
+    Base::push(t, this->has_peer());
   }
 };
 

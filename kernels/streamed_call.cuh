@@ -6,8 +6,8 @@
 // A direct call of many tiles: a block walks them in iterations, one step each.
 //
 // When a message has more tiles than a slot row has stages, the courier collects the progress of the other warps and
-// publishes it to the peers as credit: at iteration i a slot written at iteration i - stages is free once every peer has
-// finished the iteration that emptied it, i + 1 - stages. Such a call is wide: it waits for everybody's header first, which
+// publishes it to the peers as credit: at iteration i a slot written at iteration i - stages is free once every peer to
+// which this rank sends has finished the iteration that emptied it, i + 1 - stages. Such a call is wide: it waits for everybody's header first, which
 // proves that all have finished the call before, and then has both halves of the slots to itself; the next call waits likewise.
 namespace collectives::kernels {
 
@@ -22,22 +22,27 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
   using Base::args_;
   using Base::watch_;
 
+  /// `gives` says that this lane's peer writes into slots which this rank empties, and is given credit for them.
   template <typename Step>
-  __device__ void run(int iterations, Step step) {
+  __device__ void run(int iterations, bool gives, Step step) {
     iterations_ = iterations;
     const Mark next = this->next();
     this->begin(next, args_.wide);
     this->announce();
     this->await_all(args_.wide || static_cast<std::uint32_t>(next) != 0);
-    this->is_courier() ? run_courier() : run_worker(step);
+    this->is_courier() ? run_courier(gives) : run_worker(step);
+  }
+  template <typename Step>
+  __device__ void run(int iterations, Step step) {
+    run(iterations, this->has_peer(), step);
   }
 
-  /// A worker warp waits until every peer has finished iteration i + 1 - stages. A lane remembers the latest credit of its
-  /// peer: peers are mostly ahead, and a look at memory every time costs a tenth of a large message's bandwidth.
-  __device__ void await_credit(int i) {
+  /// A worker warp waits until every peer has finished iteration i + 1 - stages, or those whose slots it fills: `peer` says that this lane's is one. A lane
+  /// remembers the latest credit of its peer: peers are mostly ahead, and a look at memory every time costs a tenth of a large message's bandwidth.
+  __device__ void await_credit(int i) { await_credit(i, this->has_peer()); }
+  __device__ void await_credit(int i, bool peer) {
     const int needed = i + 2 - static_cast<int>(args_.stages);
     if (!credits() || needed <= 1) return;  // iteration 0 empties nothing
-    const bool peer = this->has_peer();
     const Mark target = mark(watch_.epoch(), static_cast<std::uint32_t>(needed));
     if (__all_sync(0xffffffffu, !peer || reached(credit_, target))) return;
     while (peer && !reached(credit_, target)) {
@@ -50,9 +55,9 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
  private:
   __device__ bool credits() const { return args_.tiles > args_.stages; }
 
-  __device__ void run_courier() {
+  __device__ void run_courier(bool gives) {
     this->advance_epoch(args_.wide);
-    if (credits()) carry_credits();
+    if (credits() && __any_sync(0xffffffffu, gives)) carry_credits(gives);
     if (blockIdx.x == 0) this->await_headers(args_, watch_.epoch());
   }
 
@@ -68,10 +73,10 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
   }
 
   /// The courier: once all warps have emptied what iteration i empties, the peers may know.
-  __device__ void carry_credits() {
+  __device__ void carry_credits(bool gives) {
     for (int i = 1; i + 1 < iterations_; ++i) {
       await_progress(progress_, static_cast<int>(this->workers()) / 32, static_cast<std::uint32_t>(i + 1), [&] { return watch_.keep_waiting(); });
-      if (this->has_peer()) signal(credit(this->lane(), args_.rank), mark(watch_.epoch(), static_cast<std::uint32_t>(i + 1)));
+      if (gives) signal(credit(this->lane(), args_.rank), mark(watch_.epoch(), static_cast<std::uint32_t>(i + 1)));
     }
   }
 

@@ -394,13 +394,14 @@ TEST_CASE("what looks like an empty slot arrives as it is, on GPUs", "[gpu][coll
   const int gpus = cuda_device_count();
   REQUIRE(gpus > 0);
   const int ranks = GENERATE(2, 3, 4, 8);
-  const std::size_t block = GENERATE(std::size_t{16}, std::size_t{50'000}, std::size_t{3'000'003});
+  // Between two ranks a pack a thread, two, four, and more tiles than there are slots.
+  const std::size_t block = GENERATE(std::size_t{16}, std::size_t{50'000}, std::size_t{900'001}, std::size_t{1'900'001}, std::size_t{3'000'003});
   CAPTURE(ranks, block);
   std::vector<int> devices;
   for (int rank = 0; rank < ranks; ++rank) devices.push_back(rank % gpus);
   const auto n = static_cast<std::size_t>(ranks);
   Options options;
-  options.pool_bytes = static_cast<std::size_t>((ranks + gpus - 1) / gpus) * (4u << 20);
+  options.pool_bytes = static_cast<std::size_t>((ranks + gpus - 1) / gpus) * (block > 3'000'000 ? 4u << 20 : 24u << 20);
   Ranks group(devices, options, n * block);
   // All ones, what they travel as, or neither, but for a byte now and then, by which the blocks differ.
   const auto byte_of = [&](std::size_t from, std::size_t to, std::size_t i) {

@@ -4,6 +4,8 @@
 #include <map>
 #include <numeric>
 
+#include "base/integers.hpp"
+#include "base/move_shape.hpp"
 #include "machines.hpp"
 #include "planner/planner.hpp"
 #include "planner/shape.hpp"
@@ -112,6 +114,26 @@ TEST_CASE("moves of any size have a direct plan within the smallest slots", "[pl
         CHECK(row * static_cast<std::size_t>(plan.stages) <= (plan.wide ? 2 : 1) * small.sentinel_slot_bytes);
         CHECK(plan.tile_bytes >= 16);
       }
+  }
+}
+
+TEST_CASE("a move's threads hold its tile, which between two ranks is the only one up to four packs a thread", "[planner][plans]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  PlannerOptions options = usual_slots();
+  options.forced = AlgorithmChoice{Algorithm::one_shot};
+  for (const int ranks : {2, 3, 4, 5, 6, 7, 8}) {
+    const Planner planner(fabric_of(machine, first_devices(ranks)), options);
+    const auto most_packs = static_cast<std::size_t>(move_once_packs(ranks)), streamed_packs = static_cast<std::size_t>(streamed_move_packs(ranks));
+    for (const std::size_t bytes : {16 * kib, mib, 3 * mib / 2, 2 * mib, 5 * mib / 2, 4 * mib, 9 * mib / 2, 64 * mib}) {
+      const Plan plan = planner.plan({.collective = Collective::broadcast, .count = bytes, .type = DataType::uint8});
+      const std::size_t packs = divide_up(plan.tile_bytes / 16, static_cast<std::size_t>(plan.threads));
+      const bool one_tile = !plan.wide && plan.tile_bytes * static_cast<std::size_t>(plan.blocks) >= bytes;
+      const bool once = bytes <= 132 * move_once_threads * 16 * most_packs;
+      CAPTURE(ranks, bytes, plan.blocks, plan.threads, packs);
+      CHECK((one_tile && packs <= most_packs) == once);
+      CHECK(packs <= (once ? most_packs : streamed_packs));
+      CHECK(plan.threads <= (once ? move_once_threads : streamed_move_threads(ranks)));
+    }
   }
 }
 

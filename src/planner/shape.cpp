@@ -92,16 +92,28 @@ void shape_once(Plan& plan, std::size_t chunk_packs, int limit) {
   plan.stages = 1;
 }
 
-/// All packs at once in blocks of a pack a thread where the slots hold that; else a block on each multiprocessor with as many packs a
-/// thread as its registers hold. Its slots are the sentinels'.
+/// Two packs or more for every thread: each multiprocessor has a block, since so much waits for the links.
+void shape_once(Plan& plan, std::size_t chunk_packs, std::size_t packs, int limit) {
+  constexpr std::size_t warp = 32;
+  const std::size_t threads = divide_up(divide_up(chunk_packs, static_cast<std::size_t>(limit) * packs), warp) * warp;
+  plan.threads = static_cast<int>(threads);
+  plan.blocks = static_cast<int>(divide_up(chunk_packs, threads * packs));
+  plan.tile_bytes = threads * packs * pack_bytes;
+  plan.stages = 1;
+}
+
+/// All packs at once in blocks of a pack a thread where the slots hold that, or of a few; else a block on each multiprocessor with as many packs
+/// a thread as its registers hold. Its slots are the sentinels'.
 bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::size_t slot_bytes) {
-  constexpr std::size_t most_threads_once = 512, fewest = 4;
+  constexpr std::size_t fewest = 4;
   plan.direct = true;
   plan.wire = Wire::escaped;
   const int lanes = ranks - 1;
   // What takes two hops passes them tile by tile.
-  if (plan.choice.algorithm == Algorithm::one_shot && chunk_packs <= static_cast<std::size_t>(limit) * most_threads_once) {
-    shape_once(plan, chunk_packs, limit);
+  const std::size_t most_threads = static_cast<std::size_t>(limit) * move_once_threads;
+  for (std::size_t packs = 1; packs <= static_cast<std::size_t>(move_once_packs(ranks)) && plan.choice.algorithm == Algorithm::one_shot; packs *= 2) {
+    if (chunk_packs > packs * most_threads) continue;
+    packs == 1 ? shape_once(plan, chunk_packs, limit) : shape_once(plan, chunk_packs, packs, limit);
     if (row_bytes(plan, lanes) <= slot_bytes) return true;
   }
   const auto threads = static_cast<std::size_t>(streamed_move_threads(ranks)), largest = threads * static_cast<std::size_t>(streamed_move_packs(ranks));
