@@ -14,6 +14,7 @@ struct CallArgs {
   std::uint32_t tiles;       ///< of the chunk with the most, a block
   std::uint32_t stages;
   std::uint32_t fingerprint;
+  std::uint32_t epoch_share;  ///< what each block but the first adds to the rank's count of calls
   std::uint8_t rank, ranks;
   std::uint8_t wide;          ///< direct kernels only: both halves of the slots, behind a barrier
   std::uint16_t divisor;      ///< ranks for an average, else 1

@@ -43,7 +43,7 @@ class CopySync {
       if (rank != args_.rank && (peers >> rank & 1u) != 0) body(rank);
   }
 
-  COLLECTIVES_HOST_DEVICE Epoch next() const { return static_cast<Epoch>(observe_relaxed(&watch_.control(args_.rank).next) >> 32); }
+  COLLECTIVES_HOST_DEVICE Epoch next() const { return Turn{observe_relaxed(&watch_.control(args_.rank).next)}.epoch(); }
   COLLECTIVES_HOST_DEVICE Mark* arrived(int rank, int from) const {
     return &reinterpret_cast<CopyBoard*>(args_.pools[rank] + Layout::copy_board)->arrived[from];
   }

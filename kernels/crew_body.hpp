@@ -29,10 +29,10 @@ class CrewWalk : private Walk<T, Op, Wire, Group, Relief> {
     known_ = mark(watch_.epoch(), 0);
     // The first crew pushes before it waits for its other threads.
     const std::uint32_t pushed = crew == 0 && args_.tiles > 0 ? 1 : 0;
-    if (pushed == 0) this->advance_epoch(mine, blocks);
+    if (pushed == 0) this->advance_epoch(mine, herald, blocks);
     for (std::uint32_t t = 0; t < args_.tiles; ++t) {
       for (Batch batch = batch_from(span.first, span); batch.first < span.end; batch = batch_from(batch.end, span)) run_batch(batch, span, t);
-      if (t + 1 == pushed) this->advance_epoch(mine, blocks);
+      if (t + 1 == pushed) this->advance_epoch(mine, herald, blocks);
     }
     if (herald) this->each_peer([&](int rank) { watch_.await_header(rank); });
   }

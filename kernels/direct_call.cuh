@@ -32,10 +32,10 @@ class DirectCall {
   __device__ int lane() const { return static_cast<int>(threadIdx.x) % 32; }
   __device__ bool has_peer() const { return lane() < N && lane() != args_.rank; }
 
-  /// The word that says which call this is, and whether the one before was wide.
-  __device__ Mark next() const { return observe_relaxed(&watch_.control(args_.rank).next); }
-  __device__ void begin(Mark next, bool wide) {
-    watch_.begin(static_cast<Epoch>(next >> 32));
+  /// Which call this is, and whether the one before was wide.
+  __device__ Turn turn() const { return {observe_relaxed(&watch_.control(args_.rank).next)}; }
+  __device__ void begin(Turn turn, bool wide) {
+    watch_.begin(turn.epoch());
     half_ = args_.layout.half(false, wide ? 0 : watch_.epoch()) / sizeof(Pack);
   }
 
@@ -59,17 +59,15 @@ class DirectCall {
     watch.await_header(peer);
   }
 
-  /// The last block to have read the epoch moves it on. By all threads of a block, of which only the courier waits for the others: where
+  /// Once a block has read the epoch it adds its share to it. By all threads of a block, of which only the courier waits for the others: where
   /// all do, no warp looks for anything before the stores of every other have left the multiprocessor.
-  __device__ void advance_epoch(bool wide) {
+  __device__ void advance_epoch(Turn turn, bool wide) {
     if (!is_courier()) return arrive_at_courier();
     await_workers();
     if (threadIdx.x != workers()) return;
-    Control& mine = watch_.control(args_.rank);
-    const std::uint32_t before = gridDim.x == 1 ? 0 : arrive_local(&mine.arrived);
-    if (before + 1 != gridDim.x) return;
-    signal_relaxed(&mine.arrived, 0u);
-    signal_relaxed(&mine.next, mark(watch_.epoch() + 1, wide));
+    Mark& next = watch_.control(args_.rank).next;
+    const Mark step = turn.step(blockIdx.x == 0, args_.epoch_share, gridDim.x, wide);
+    gridDim.x == 1 ? signal_relaxed(&next, turn.word + step) : add_local(&next, step);  // 0.1 us less, where nobody else adds
   }
 
   /// What a warp has read and written before it arrives the courier finds done when it has waited.

@@ -206,7 +206,7 @@ class MoveOnce : Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>> {
   using Base::Base;
 
   __device__ void run() {
-    const Mark next = this->next();
+    const Turn turn = this->turn();
     const std::uint32_t row = blockIdx.x * escaped_row_packs(this->args_.tile_packs, this->workers());
     const typename Base::Tile tile(this->args_, blockIdx.x * this->args_.tile_packs, row, this->workers());
     Pack pack[N - 1][unroll];
@@ -214,14 +214,14 @@ class MoveOnce : Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>> {
 #pragma unroll
       for (int k = 1; k < N; ++k) this->load(tile, k, pack[k - 1]);
     }
-    this->begin(next, false);
+    this->begin(turn, false);
     this->announce();
-    this->await_all(static_cast<std::uint32_t>(next) != 0);
+    this->await_all(turn.follows_wide());
     if (!this->is_courier()) {
 #pragma unroll
       for (int k = 1; k < N; ++k) this->send(tile, k, pack[k - 1]);
     }
-    this->advance_epoch(false);
+    this->advance_epoch(turn, false);
     if (!this->is_courier()) {
       Pack own[unroll];
       this->take(tile, own);

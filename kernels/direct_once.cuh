@@ -15,13 +15,13 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
   __device__ explicit DirectOnce(const DirectArgs& args) : Base(args) {}
 
   __device__ void run() {
-    const Mark next = this->next();
+    const Turn turn = this->turn();
     Pack pack[N];
     if (is_active()) load(pack);  // while the epoch is on its way
-    this->begin(next, false);
+    this->begin(turn, false);
     this->announce();
-    this->await_all(static_cast<std::uint32_t>(next) != 0);
-    this->advance_epoch(false);
+    this->await_all(turn.follows_wide());
+    this->advance_epoch(turn, false);
     if (is_active()) push(pack);
     if (is_active()) finish(pack[0]);
     if (this->is_courier() && blockIdx.x == 0) this->await_headers(this->args_, this->watch_.epoch());

@@ -17,13 +17,13 @@ class DirectPair : DirectCall<DirectArgs, SentinelWire<T>, 2> {
   __device__ explicit DirectPair(const DirectArgs& args) : Base(args) {}
 
   __device__ void run() {
-    const Mark next = this->next();
+    const Turn turn = this->turn();
     Tile tile;
     if (!this->is_courier()) load(0, tile);  // while the epoch is on its way
-    this->begin(next, false);
+    this->begin(turn, false);
     this->announce();
-    this->await_all(static_cast<std::uint32_t>(next) != 0);
-    this->advance_epoch(false);
+    this->await_all(turn.follows_wide());
+    this->advance_epoch(turn, false);
     if (!this->is_courier()) {
       work(tile);
     } else if (blockIdx.x == 0) {

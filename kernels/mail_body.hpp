@@ -379,7 +379,7 @@ class MailLane {
   COLLECTIVES_HOST_DEVICE Mark* credit() const { return queue_.credits + lane_; }
   COLLECTIVES_HOST_DEVICE std::uint32_t* counter() const { return queue_.counters + lane_; }
 
-  COLLECTIVES_HOST_DEVICE Place<MailHead> place() const { return {&head_, head_.common, static_cast<Epoch>(observe_relaxed(&head_.control->next) >> 32)}; }
+  COLLECTIVES_HOST_DEVICE Place<MailHead> place() const { return {&head_, head_.common, Turn{observe_relaxed(&head_.control->next)}.epoch()}; }
   /// The peer's message is of another length.
   COLLECTIVES_HOST_DEVICE void differs() {
     failed_ = true;

@@ -33,9 +33,9 @@ class Walk {
         if (t >= 0 && t < static_cast<int>(args_.tiles)) run_step(step, static_cast<std::uint32_t>(t));
       }
       // After the first pushes and before the first polls, where waiting for the block's other threads costs nothing.
-      if (i == 0) advance_epoch(mine, group_.blocks());
+      if (i == 0) advance_epoch(mine, herald, group_.blocks());
     }
-    if (iterations == 0) advance_epoch(mine, group_.blocks());
+    if (iterations == 0) advance_epoch(mine, herald, group_.blocks());
 
     if (herald) each_peer([&](int rank) { watch_.await_header(rank); });
   }
@@ -46,10 +46,10 @@ class Walk {
   /// Reads the epoch, announces the call if this block is its herald, and sees to it that slots may be written. Returns the rank's own words.
   COLLECTIVES_HOST_DEVICE Control& begin(bool herald) {
     Control& mine = *reinterpret_cast<Control*>(args_.pools[args_.rank] + Layout::control);
-    const Mark next = observe_relaxed(&mine.next);
-    watch_.begin(static_cast<Epoch>(next >> 32));
+    turn_ = {observe_relaxed(&mine.next)};
+    watch_.begin(turn_.epoch());
     if (herald) each_peer([&](int rank) { watch_.announce(rank); });
-    if (static_cast<std::uint32_t>(next) != 0) {
+    if (turn_.follows_wide()) {
       // The call before used the slots of this one too: nobody writes them before everybody has finished it.
       each_peer([&](int rank) { watch_.await_header(rank); });
       group_.sync();
@@ -64,14 +64,10 @@ class Walk {
       if (rank != args_.rank) body(rank);
   }
 
-  /// The last of all the call's blocks to have read the epoch moves it on; the next call on the stream is the first to see that.
-  COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine, int blocks) {
+  /// Once a block has read the epoch it adds its share to it; the next call on the stream is the first to see it moved on.
+  COLLECTIVES_HOST_DEVICE void advance_epoch(Control& mine, bool herald, int blocks) {
     group_.sync();
-    if (group_.thread() != 0) return;
-    const std::uint32_t before = blocks == 1 ? 0 : arrive_local(&mine.arrived);
-    if (before + 1 != static_cast<std::uint32_t>(blocks)) return;
-    signal_relaxed(&mine.arrived, 0u);
-    signal_relaxed(&mine.next, mark(watch_.epoch() + 1, 0));
+    if (group_.thread() == 0) add_local(&mine.next, turn_.step(herald, args_.epoch_share, static_cast<std::uint32_t>(blocks), false));
   }
 
   COLLECTIVES_HOST_DEVICE void run_step(const StepArgs& step, std::uint32_t t) {
@@ -285,6 +281,7 @@ class Walk {
   Op op_;
   Group group_;
   Watch<Relief, ProgramArgs> watch_;
+  Turn turn_{};
 };
 
 }  // namespace collectives::kernels

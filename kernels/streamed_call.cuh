@@ -26,11 +26,11 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
   template <typename Step>
   __device__ void run(int iterations, bool gives, Step step) {
     iterations_ = iterations;
-    const Mark next = this->next();
-    this->begin(next, args_.wide);
+    const Turn turn = this->turn();
+    this->begin(turn, args_.wide);
     this->announce();
-    this->await_all(args_.wide || static_cast<std::uint32_t>(next) != 0);
-    this->is_courier() ? run_courier(gives) : run_worker(step);
+    this->await_all(args_.wide || turn.follows_wide());
+    this->is_courier() ? run_courier(turn, gives) : run_worker(turn, step);
   }
   template <typename Step>
   __device__ void run(int iterations, Step step) {
@@ -55,17 +55,17 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
  private:
   __device__ bool credits() const { return args_.tiles > args_.stages; }
 
-  __device__ void run_courier(bool gives) {
-    this->advance_epoch(args_.wide);
+  __device__ void run_courier(Turn turn, bool gives) {
+    this->advance_epoch(turn, args_.wide);
     if (credits() && __any_sync(0xffffffffu, gives)) carry_credits(gives);
     if (blockIdx.x == 0) this->await_headers(args_, watch_.epoch());
   }
 
   template <typename Step>
-  __device__ void run_worker(Step step) {
+  __device__ void run_worker(Turn turn, Step step) {
     credit_ = mark(watch_.epoch(), 0);
     step(0);
-    this->advance_epoch(args_.wide);
+    this->advance_epoch(turn, args_.wide);
     for (int i = 1; i < iterations_; ++i) {
       step(i);
       if (credits()) report_progress(progress_, static_cast<std::uint32_t>(i + 1));

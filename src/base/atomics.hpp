@@ -154,15 +154,13 @@ COLLECTIVES_HOST_DEVICE Pack load_shared(const Pack* pack) {
   return value;
 }
 
-/// Adds one to a counter of this rank's own and returns what it held. Orders nothing: it tells how many blocks have used
-/// what they read before, and a fence here would wait for all that the thread has sent to peers.
-COLLECTIVES_HOST_DEVICE std::uint32_t arrive_local(std::uint32_t* counter) {
+/// Adds to a counter of this rank's own. Orders nothing: it tells what was read before, and a fence here would wait for all that the
+/// thread has sent to peers. Nor does it wait: nobody is told what the counter held.
+COLLECTIVES_HOST_DEVICE void add_local(Mark* counter, Mark value) {
 #if defined(__CUDA_ARCH__)
-  std::uint32_t before;
-  asm volatile("atom.add.relaxed.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
-  return before;
+  asm volatile("red.add.relaxed.gpu.global.u64 [%0], %1;" ::"l"(counter), "l"(value) : "memory");
 #else
-  return __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED);
+  __atomic_fetch_add(counter, value, __ATOMIC_RELAXED);
 #endif
 }
 

@@ -105,6 +105,7 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   args.tiles = static_cast<std::uint32_t>(divide_up(longest, std::size_t{args.tile_packs} * static_cast<std::size_t>(plan.blocks)));
   args.stages = static_cast<std::uint32_t>(plan.stages);
   fill_ranks(args, call, plan);
+  args.epoch_share = kernels::share_of_epoch(plan.blocks * plan.crews);
   const std::size_t used = static_cast<std::size_t>(program.rows) * static_cast<std::size_t>(plan.blocks * plan.stages) * slot_bytes_of(plan);
   args.wide = plan.wide;
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
