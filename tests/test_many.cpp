@@ -56,9 +56,9 @@ TEST_CASE("few ranks that all reach each other have more slots for messages in a
     fabric.multiprocessors = 132;
     return fabric;
   };
-  const kernels::Layout others = layout_for(share, Backend::cuda, 0), meshed = layout_for(share, Backend::cuda, 0, shares_for(meshed_fabric(ranks)));
+  const kernels::Layout others = layout_for(share, Backend::cuda, 0), meshed = layout_for(share, Backend::cuda, 0, slot_shares(meshed_fabric(ranks)));
   CHECK(meshed.bytes() == others.bytes());
-  CHECK(layout_for(share, Backend::cuda, 0, shares_for(meshed_fabric(5))).mail_bytes == others.mail_bytes);
+  CHECK(layout_for(share, Backend::cuda, 0, slot_shares(meshed_fabric(5))).mail_bytes == others.mail_bytes);
   CHECK(meshed.mail_bytes / static_cast<std::size_t>(ranks - 1) >= 7 * mib / 2);
   const auto planner_with = [&](const kernels::Layout& layout) {
     PlannerOptions options;
@@ -76,6 +76,24 @@ TEST_CASE("few ranks that all reach each other have more slots for messages in a
       CHECK(std::tuple(a.blocks, a.threads, a.tile_bytes) == std::tuple(b.blocks, b.threads, b.tile_bytes));
       CHECK(b.stages >= std::min(a.stages, 4));
     }
+}
+
+TEST_CASE("what is printed of a machine is what its ranks run where nothing bounds their pools", "[comm][host][many][plans]") {
+  Machine pulled = machine_of(4);
+  for (Peer& peer : pulled.peers) peer.pulled = peer.from + peer.to == 1;
+  for (const Machine& machine : {machine_of(2), machine_of(3), machine_of(4), machine_of(6), pulled, test_machine("pcie_no_peers_8x.json"), test_machine("mixed_islands_7x.json")}) {
+    const auto devices = counted(static_cast<int>(machine.gpus().size()));
+    const Fabric fabric = fabric_of(machine, devices);
+    const Planner run(fabric, planner_options({}, layout_for(512 * mib, Backend::cuda, 0, slot_shares(fabric)))), printed = planner_on(machine, devices);
+    for (const DataType type : {DataType::bfloat16, DataType::int32})
+      for (std::size_t count = 1024; count <= 64 * mib; count *= 4) {
+        const PlanRequest request{.count = count, .type = type};
+        const Plan a = run.plan(request), b = printed.plan(request);
+        CAPTURE(machine.name, devices.size(), name_of(type), count, a.stages, b.stages, a.tile_bytes, b.tile_bytes);
+        CHECK(a.choice == b.choice);
+        CHECK(std::tuple(a.wire, a.blocks, a.threads, a.tile_bytes, a.stages, a.wide) == std::tuple(b.wire, b.blocks, b.threads, b.tile_bytes, b.stages, b.wide));
+      }
+  }
 }
 
 TEST_CASE("64 communicators of one process work side by side", "[comm][host][many]") {

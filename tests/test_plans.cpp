@@ -25,15 +25,6 @@ std::vector<int> first_devices(int count) {
 
 std::vector<int> all_devices(const Machine& machine) { return first_devices(static_cast<int>(machine.gpus().size())); }
 
-PlannerOptions usual_slots() {
-  PlannerOptions options;
-  options.sentinel_slot_bytes = 24 * mib;
-  options.flagged_slot_bytes = 8 * mib;
-  return options;
-}
-
-Planner planner_for(const Machine& machine, const std::vector<int>& devices) { return Planner(fabric_of(machine, devices), usual_slots()); }
-
 Plan bf16(const Planner& planner, std::size_t bytes) { return planner.all_reduce(bytes / 2, DataType::bfloat16, ReduceOp::sum); }
 
 const Candidate& candidate(const PlanReport& report, Algorithm algorithm) {
@@ -44,7 +35,7 @@ const Candidate& candidate(const PlanReport& report, Algorithm algorithm) {
 
 PlanReport report_on_large(const char* file) {
   const Machine machine = test_machine(file);
-  return planner_for(machine, all_devices(machine)).explain(std::size_t{512} * mib, DataType::bfloat16, ReduceOp::sum);
+  return planner_on(machine, all_devices(machine)).explain(std::size_t{512} * mib, DataType::bfloat16, ReduceOp::sum);
 }
 
 /// Microseconds by ranks and bytes, from perf/results/h200-bf16-graph.md.
@@ -90,7 +81,8 @@ constexpr Point measured_without_peers[] = {
 TEST_CASE("one rank has no direct kernels, several have them where they can all reach each other", "[planner][plans]") {
   const Machine machine = test_machine("nvswitch_8x.json");
   for (const int ranks : {1, 2, 8}) {
-    const Planner planner = planner_for(machine, first_devices(ranks));
+    const Fabric fabric = fabric_of(machine, first_devices(ranks));
+    const Planner planner(fabric, usual_options(fabric));
     for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::broadcast, Collective::all_to_all}) {
       CAPTURE(ranks, name_of(collective));
       CHECK(planner.plan({.collective = collective, .count = 1024, .type = DataType::bfloat16}).direct == (ranks > 1));
@@ -141,7 +133,7 @@ TEST_CASE("on 2, 3 and 4 H200 each size has the algorithm that measured best", "
   // By ranks: where one-shot was last taken and two-shot first.
   const auto [ranks, last_one_shot, first_two_shot] =
       GENERATE(std::tuple(4, 256 * kib, 512 * kib), std::tuple(3, 512 * kib, mib), std::tuple(2, 16 * mib, 32 * mib));
-  const Planner planner = planner_for(test_machine("nvswitch_8x.json"), first_devices(ranks));
+  const Planner planner = planner_on(test_machine("nvswitch_8x.json"), first_devices(ranks));
   for (std::size_t bytes = kib; bytes <= 256 * mib; bytes *= 2) {
     CAPTURE(ranks, bytes);
     const Plan plan = bf16(planner, bytes);
@@ -154,7 +146,7 @@ TEST_CASE("on 2, 3 and 4 H200 each size has the algorithm that measured best", "
 
 TEST_CASE("on 2, 3 and 4 H200 predictions are within a quarter of what was measured", "[planner][plans]") {
   for (const auto& [ranks, by_bytes] : measured) {
-    const Planner planner = planner_for(test_machine("nvswitch_8x.json"), first_devices(ranks));
+    const Planner planner = planner_on(test_machine("nvswitch_8x.json"), first_devices(ranks));
     for (const auto& [bytes, us] : by_bytes) {
       const double predicted = bf16(planner, bytes).predicted_us;
       CAPTURE(ranks, bytes, us, predicted);
@@ -166,9 +158,10 @@ TEST_CASE("on 2, 3 and 4 H200 predictions are within a quarter of what was measu
 
 TEST_CASE("on H200 that do not reach each other predictions are within a quarter of what was measured", "[planner][plans]") {
   for (const Point& point : measured_without_peers) {
-    PlannerOptions options = usual_slots();
+    const Fabric fabric = without_peers(point.ranks);
+    PlannerOptions options = usual_options(fabric);
     options.forced = AlgorithmChoice{point.algorithm};
-    const double predicted = bf16(Planner(without_peers(point.ranks), options), point.bytes).predicted_us;
+    const double predicted = bf16(Planner(fabric, options), point.bytes).predicted_us;
     CAPTURE(point.ranks, point.bytes, point.us, predicted);
     CHECK(predicted > 0.75 * point.us);
     CHECK(predicted < 1.25 * point.us);
@@ -177,7 +170,8 @@ TEST_CASE("on H200 that do not reach each other predictions are within a quarter
 
 TEST_CASE("GPUs that do not reach each other have crews where more than two share the memory and the message is long", "[planner][plans]") {
   for (const int ranks : {2, 3, 4}) {
-    const Planner planner(without_peers(ranks), usual_slots());
+    const Fabric fabric = without_peers(ranks);
+    const Planner planner(fabric, usual_options(fabric));
     for (std::size_t bytes = 64 * kib; bytes <= 64 * mib; bytes *= 2) {
       const Plan plan = bf16(planner, bytes);
       CAPTURE(ranks, bytes);
@@ -219,7 +213,7 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
       if (const int device = machine.nodes[static_cast<std::size_t>(gpu)].device; device >= 0) devices.push_back(device);
     if (devices.size() < 2 || devices.size() > 16) continue;
     // Every candidate is verified when the planner is made.
-    const PlanReport report = planner_for(machine, devices).explain(256 * mib, DataType::bfloat16, ReduceOp::sum);
+    const PlanReport report = planner_on(machine, devices).explain(256 * mib, DataType::bfloat16, ReduceOp::sum);
     CAPTURE(entry.path(), report.explanation);
     ++planned;
     far += report.candidates[0].gap >= 0.05;
@@ -241,7 +235,7 @@ TEST_CASE("bridged pairs and bridges across sockets carry what no ring can", "[p
 
 TEST_CASE("where direct algorithms were preferred to faster ones, the notes say so and by how much", "[planner][plans]") {
   const Machine machine = test_machine("pcie_no_peers_8x.json");
-  const Planner planner = planner_for(machine, all_devices(machine));
+  const Planner planner = planner_on(machine, all_devices(machine));
   int preferred = 0;
   for (std::size_t bytes = 64 * kib; bytes <= 64 * mib; bytes += bytes / 4) {
     const auto candidates = planner.explain(bytes / 2, DataType::bfloat16, ReduceOp::sum).candidates;
@@ -270,7 +264,7 @@ TEST_CASE("any subset of a machine's GPUs is planned for", "[planner][plans]") {
     if (static_cast<int>(devices.size()) < ranks) continue;
     devices.erase(devices.begin(), devices.end() - ranks);
     CAPTURE(file, ranks);
-    const PlanReport report = planner_for(machine, devices).explain(256 * mib, DataType::float32, ReduceOp::sum);
+    const PlanReport report = planner_on(machine, devices).explain(256 * mib, DataType::float32, ReduceOp::sum);
     CHECK(report.candidates[0].gap < 0.05);
   }
 }

@@ -15,6 +15,7 @@
 #include "exec/executor.hpp"
 #include "memory/pool.hpp"
 #include "planner/planner.hpp"
+#include "planner/slot_shares.hpp"
 #include "topology/fabric.hpp"
 #include "transport/mesh.hpp"
 
@@ -37,14 +38,6 @@ std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend);
 
 /// How many slots of copy engines a pool has: none unless they are forced.
 std::size_t copy_lanes(const Settings& settings, const Fabric& fabric);
-
-/// How a pool on a GPU is dealt out, in 256ths of its slots: to one half for sentinels, to one for flags, and to sends and receives.
-struct SlotShares {
-  std::size_t sentinels = 93, flags = 20, mail = 30;
-};
-
-/// What suits these ranks.
-SlotShares shares_for(const Fabric& fabric);
 
 /// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines.
 /// Throws Error(out_of_memory) that says what the smallest pool is.

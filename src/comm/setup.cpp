@@ -17,6 +17,7 @@ namespace collectives {
 namespace {
 
 constexpr std::size_t smallest_part = std::size_t{128} << 10;  // slots are laid out in parts of this
+constexpr std::size_t shares_a_part = 32;                         // of the eight parts of a pool on a GPU
 constexpr std::size_t largest_copy = std::size_t{32} << 20;       // of one copy of a copy engine: what begins and ends it is little beside it
 constexpr std::size_t barrier_bytes = 256;
 constexpr std::size_t device_granule = std::size_t{2} << 20, host_granule = std::size_t{64} << 10;
@@ -28,7 +29,7 @@ constexpr std::size_t fixed_bytes = kernels::Layout::slots + barrier_bytes;
 struct SlotParts {
   explicit SlotParts(Backend backend)
       : of_sentinels(backend == Backend::cuda ? 3 : 1),
-        largest(std::size_t{backend == Backend::cuda ? 8u : 4u} << 20),
+        largest(backend == Backend::cuda ? shares_a_part * largest_slot_share : std::size_t{4} << 20),
         granule(backend == Backend::cuda ? device_granule : host_granule) {}
 
   std::size_t count() const { return 2 * (of_sentinels + 1); }
@@ -104,18 +105,6 @@ std::size_t copy_lanes(const Settings& settings, const Fabric& fabric) {
   return forced && has_copy_engines(fabric) ? copy_buffers * static_cast<std::size_t>(fabric.ranks - 1) : 0;
 }
 
-SlotShares shares_for(const Fabric& fabric) {
-  // Where some read what others have for them, large messages go over flags, a tile as large as its slots.
-  if (fabric.pulls()) return {.sentinels = 20, .flags = 93, .mail = 30};
-  // A pair keeps up with its link once some 5 MB of messages are under way: 256 MB between two H200 take 1075 us with 2.5 MB of slots, 840 with 4.5, 764 to
-  // 772 with 15. Sums of two and three ranks need no more than 16.25 MB a half for four tiles of 15 KB a block, those of four 23.21: there
-  // messages take from flags, by which alone large sums of integers and the like go if all reach each other.
-  if (!fabric.fully_connected()) return {};
-  if (fabric.ranks == 2 || fabric.ranks == 3) return {.sentinels = 78, .flags = 20, .mail = 60};
-  if (fabric.ranks == 4) return {.sentinels = 93, .flags = 14, .mail = 42};
-  return {};
-}
-
 kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, SlotShares shares) {
   const SlotParts parts(backend);
   share = share / parts.granule * parts.granule;
@@ -133,7 +122,7 @@ kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes
   const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
   if (backend == Backend::host)
     return {.sentinel_bytes = part, .flagged_bytes = part - part / 4, .mail_bytes = part / 2, .copy_bytes = copies};
-  const std::size_t unit = part / 32;
+  const std::size_t unit = part / shares_a_part;
   return {.sentinel_bytes = shares.sentinels * unit, .flagged_bytes = shares.flags * unit, .mail_bytes = shares.mail * unit, .copy_bytes = copies};
 }
 

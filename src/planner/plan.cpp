@@ -6,11 +6,10 @@
 
 #include "base/require.hpp"
 #include "planner/planner.hpp"
+#include "planner/slot_shares.hpp"
 
 namespace collectives {
 namespace {
-
-constexpr std::size_t default_sentinel_bytes = std::size_t{93} << 18, default_flagged_bytes = std::size_t{5} << 20;
 
 [[noreturn]] void refuse(std::string_view text) {
   std::string names;
@@ -56,13 +55,19 @@ std::string to_string(AlgorithmChoice choice) {
   return choice.algorithm == Algorithm::kary_tree ? name + ":" + std::to_string(choice.arity) : name;
 }
 
+PlannerOptions usual_options(const Fabric& fabric) {
+  const SlotShares shares = slot_shares(fabric);
+  PlannerOptions options;
+  options.sentinel_slot_bytes = shares.sentinels * largest_slot_share;
+  options.flagged_slot_bytes = shares.flags * largest_slot_share;
+  return options;
+}
+
 Planner planner_on(const Machine& machine, const std::vector<int>& devices) {
   require(devices.size() >= 2 && devices.size() <= static_cast<std::size_t>(max_ranks),
           [&] { return "a plan has 2 to 16 ranks, not " + std::to_string(devices.size()); });
-  PlannerOptions options;
   Fabric fabric = fabric_of(machine, devices);
-  options.sentinel_slot_bytes = fabric.pulls() ? default_flagged_bytes : default_sentinel_bytes;
-  options.flagged_slot_bytes = fabric.pulls() ? default_sentinel_bytes : default_flagged_bytes;
+  const PlannerOptions options = usual_options(fabric);
   return Planner(std::move(fabric), options);
 }
 

@@ -117,7 +117,10 @@ class Planner {
   std::unique_ptr<const Planner> through_host_;  ///< the same ranks without pulls, if there are any
 };
 
-/// For ranks on these GPUs of a machine (CUDA ordinals), with the slots that a pool usually has.
+/// The slots of a pool that nothing bounds.
+PlannerOptions usual_options(const Fabric& fabric);
+
+/// For ranks on these GPUs of a machine (CUDA ordinals), with `usual_options`.
 /// Throws Error(invalid_argument) for fewer than two or more than 16 ranks, or a device the machine does not have.
 Planner planner_on(const Machine& machine, const std::vector<int>& devices);
 
