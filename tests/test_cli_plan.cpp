@@ -102,6 +102,26 @@ TEST_CASE("no candidate moves its bytes faster than the bound", "[cli][plan]") {
     }
 }
 
+TEST_CASE("a gap is shown where traffic takes time, and latency named where that does", "[cli][plan]") {
+  for (const char* machine : machine_files) {
+    int latency = 0;
+    for (const char* bytes : {"1K", "16K", "256K", "4M", "256M"}) {
+      const json plan = plan_of(machine, {"--bytes", bytes});
+      const json& taken = plan["candidates"][0];
+      CAPTURE(machine, bytes, taken.dump());
+      CHECK(taken["traffic_us"].get<double>() == Approx((1 + taken["gap"].get<double>()) * plan["bound_us"].get<double>()));
+      CHECK(taken["traffic_us"].get<double>() < taken["predicted_us"].get<double>());
+      const bool waits = taken["traffic_us"].get<double>() < taken["predicted_us"].get<double>() / 2;
+      latency += waits;
+      const std::string text = ask_of(machine, {"plan", "--bytes", bytes}).out;
+      CHECK((text.find("the rest of its time is latency") != std::string::npos) == waits);
+      CHECK((text.find(" %  ") != std::string::npos) != waits);  // in the table
+      CHECK((text.find("% more.") != std::string::npos) != waits);
+    }
+    CHECK((latency > 0 && latency < 5));
+  }
+}
+
 TEST_CASE("bridged pairs are planned at least 2.5 times as fast as the best ring", "[cli][plan]") {
   const json plan = plan_of("nvlink_pairs_4x.json", {"--bytes", "256M"});
   for (const json& candidate : plan["candidates"])

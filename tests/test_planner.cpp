@@ -198,7 +198,7 @@ TEST_CASE("a report has every candidate, the plan's first, each with its reason"
     CHECK_THAT(report.candidates[i].note, ContainsSubstring("passed over"));
     CHECK_THAT(report.explanation, ContainsSubstring(to_string(report.candidates[i].choice)));
   }
-  for (const char* words : {"8 KiB", "4 GPUs", "one_shot in 1 round", "taken: the least predicted time", "sent per rank", "takes 0.03 us at least", "rank 0's NVLink port, outgoing"})
+  for (const char* words : {"8 KiB", "4 GPUs", "one_shot in 1 round", "taken: the least predicted time", "sent per rank", "takes 0.03 us at least, latency apart; what this plan moves takes 0.07 us, little beside latency", "rank 0's NVLink port, outgoing"})
     CHECK_THAT(report.explanation, ContainsSubstring(words));
 }
 
@@ -326,6 +326,10 @@ TEST_CASE("what is read over links goes through host memory where it is small an
   CHECK(report.plan.through_host);
   CHECK(report.plan.predicted_us == through_host.predicted_us);
   CHECK_THAT(report.explanation, ContainsSubstring("Receivers that could read out of their peers' memory would take"));
+  // By what can be done through host memory, not by the links that it leaves alone.
+  CHECK(report.bound_us == Approx(Planner(without_pulls(planner.fabric()), with_slots()).explain(small).bound_us));
+  CHECK(report.bound_us > 2 * Planner(uniform_fabric(ranks), with_slots()).explain(small).bound_us);
+  CHECK(report.candidates[0].gap > -1e-6);
   CHECK_THAT(planner.explain(large).explanation, !ContainsSubstring("Receivers that could"));
 
   PlannerOptions flags = with_slots();

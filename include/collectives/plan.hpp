@@ -68,13 +68,17 @@ struct Plan {
   double predicted_us = 0;
 };
 
+/// How a plan is laid over threads and slots: "It runs as 16 blocks of 64 threads a rank, sentinel wire, ...".
+COLLECTIVES_EXPORT std::string how_it_runs(const Plan& plan);
+
 /// One algorithm's place in a decision.
 struct Candidate {
   AlgorithmChoice choice;
   int steps = 0;                 ///< rounds of its schedule
   double bytes_per_rank = 0;     ///< the most that any rank sends
   double predicted_us = 0;
-  double gap = 0;                ///< how much longer its traffic alone takes than the bound, if there is one: 0.05 is 5 %
+  double traffic_us = 0;         ///< of these: what its traffic alone takes, without latency and instructions
+  double gap = 0;                ///< how much longer that is than the bound, if there is one: 0.05 is 5 %
   std::string busiest;           ///< the resource that its traffic waits for
   std::string note;              ///< why it was taken or passed over
 };
@@ -92,11 +96,16 @@ struct Move {
 /// A plan with the reasons for it.
 struct PlanReport {
   Plan plan;
-  double bound_us = 0;                ///< no traffic of this collective takes less here, whatever its latency: proved for this machine; 0 if nothing is
+  /// No traffic of this collective takes less here, whatever its latency: proved for this machine, or for its host memory if the plan goes
+  /// through that; 0 if nothing is.
+  double bound_us = 0;
   std::vector<Candidate> candidates;  ///< best first
   std::string explanation;            ///< a paragraph and a table for people
   std::vector<double> shares{};       ///< what each channel carries, as a part of the plan's bytes
   std::vector<Move> moves{};          ///< who sends what when, round by round; filled by `plan_call` and `plan_all_reduce`
+
+  /// Is most of the plan's time no traffic? Then a bound on traffic says little of it.
+  bool waits_for_latency() const { return 2 * candidates.front().traffic_us < candidates.front().predicted_us; }
 };
 
 /// What a call would do over these GPUs of `machine` (CUDA ordinals, rank by rank). Needs no GPU.

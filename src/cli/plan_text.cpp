@@ -40,14 +40,13 @@ std::string taken_in_words(const PlannedCall& call) {
   const Candidate& taken = call.report.candidates.front();
   std::string out = fmt::format("Taken: {}, predicted {} by the model: {} GB/s.\n", to_string(plan.choice), microseconds(plan.predicted_us),
                                 rounded(static_cast<double>(plan.bytes) / plan.predicted_us * 1e-3));
-  if (is_bounded(call))
-    out += fmt::format("Bound: {}; no traffic of this collective takes less here, whatever its latency. This plan's takes {:.1f} % more.\n",
-                       microseconds(call.report.bound_us), 100 * taken.gap);
-  out += fmt::format("It waits for: {}.\n", printable(taken.busiest));
-  const std::string crews = plan.crews > 1 ? fmt::format("{} crews, one a round, of ", plan.crews) : "";
-  out += fmt::format("It runs as {}{} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once.\n", crews, plan.blocks,
-                     plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
-                     bytes_in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
+  if (is_bounded(call)) {
+    const std::string than = call.report.waits_for_latency() ? fmt::format("{}; the rest of its time is latency", microseconds(taken.traffic_us))
+                                                             : fmt::format("{:.1f} % more", 100 * taken.gap);
+    out += fmt::format("Bound: {}; no traffic of this collective{} takes less here, whatever its latency. This plan's takes {}.\n", microseconds(call.report.bound_us),
+                       plan.through_host ? " through host memory" : "", than);
+  }
+  out += fmt::format("It waits for: {}{}.\n{}\n", call.report.waits_for_latency() ? "latency; its traffic for " : "", printable(taken.busiest), how_it_runs(plan));
   if (plan.through_host) out += "What receivers could read over links goes through host memory, which is faster at this size.\n";
   return out;
 }
@@ -55,9 +54,10 @@ std::string taken_in_words(const PlannedCall& call) {
 std::string candidates_text(const PlannedCall& call) {
   std::vector<std::vector<std::string>> rows = {
       {"algorithm", "steps", "bytes a rank", "predicted", "gap", "waits for, and why it was taken or passed over"}};
+  const bool gaps = is_bounded(call) && !call.report.waits_for_latency();
   for (const Candidate& candidate : call.report.candidates)
     rows.push_back({to_string(candidate.choice), std::to_string(candidate.steps), bytes_in_words(candidate.bytes_per_rank),
-                    microseconds(candidate.predicted_us), is_bounded(call) ? fmt::format("{:.1f} %", 100 * candidate.gap) : "-",
+                    microseconds(candidate.predicted_us), gaps ? fmt::format("{:.1f} %", 100 * candidate.gap) : "-",
                     printable(candidate.busiest) + "; " + printable(candidate.note)});
   return aligned(rows, true);
 }
@@ -101,6 +101,7 @@ std::string plan_json(const PlannedCall& call, bool with_schedule) {
                           {"steps", candidate.steps},
                           {"bytes_per_rank", candidate.bytes_per_rank},
                           {"predicted_us", candidate.predicted_us},
+                          {"traffic_us", candidate.traffic_us},
                           {"busiest", candidate.busiest},
                           {"note", candidate.note}});
     if (is_bounded(call)) candidates.back()["gap"] = candidate.gap;

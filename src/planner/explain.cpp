@@ -21,8 +21,6 @@ std::string in_words(double bytes) {
 
 std::string rounds_in_words(int rounds) { return fmt::format("{} round{}", rounds, rounds == 1 ? "" : "s"); }
 
-std::string crews_in_words(const Plan& plan) { return plan.crews > 1 ? fmt::format("{} crews, one a round, of ", plan.crews) : ""; }
-
 std::string ranks_in_words(const Fabric& fabric) {
   if (fabric.ranks == 1) return "one rank";
   bool host = false, pulled = false;
@@ -69,22 +67,29 @@ std::string note_on(const Candidate& candidate, const Candidate& taken, const Pl
 std::string bound_in_words(const PlanReport& report) {
   const Candidate& taken = report.candidates.front();
   if (taken.steps == 0) return "Nothing leaves the rank.";
-  return fmt::format(
-      "Whatever goes up and down trees here takes {:.2f} us at least, latency apart; what this plan moves takes {:.1f} % more, and waits "
-      "for {}.",
-      report.bound_us, 100 * taken.gap, taken.busiest);
+  const std::string more = report.waits_for_latency() ? fmt::format("{:.2f} us, little beside latency", taken.traffic_us) : fmt::format("{:.1f} % more", 100 * taken.gap);
+  return fmt::format("Whatever goes up and down trees here takes {:.2f} us at least, latency apart; what this plan moves takes {}, and waits for {}.",
+                     report.bound_us, more, taken.busiest);
 }
 
-std::string table_of(const std::vector<Candidate>& candidates) {
+std::string table_of(const PlanReport& report) {
   std::string table =
       fmt::format("{:<14} {:>6} {:>14} {:>12} {:>9}  {}\n", "algorithm", "rounds", "sent per rank", "predicted us", "gap", "note");
-  for (const Candidate& candidate : candidates)
-    table += fmt::format("{:<14} {:>6} {:>14} {:>12.2f} {:>7.1f} %  {}\n", to_string(candidate.choice), candidate.steps,
-                         in_words(candidate.bytes_per_rank), candidate.predicted_us, 100 * candidate.gap, candidate.note);
+  for (const Candidate& candidate : report.candidates)
+    table += fmt::format("{:<14} {:>6} {:>14} {:>12.2f} {:>9}  {}\n", to_string(candidate.choice), candidate.steps, in_words(candidate.bytes_per_rank),
+                         candidate.predicted_us, report.waits_for_latency() ? "-" : fmt::format("{:.1f} %", 100 * candidate.gap), candidate.note);
   return table;
 }
 
 }  // namespace
+
+std::string how_it_runs(const Plan& plan) {
+  const std::string tiles = in_words(static_cast<double>(plan.tile_bytes));
+  const std::string blocks = fmt::format("{} block{} of {} thread{}", plan.blocks, plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s");
+  if (plan.copies) return fmt::format("Copy engines move pieces of {} through {} slots a peer; {} combine them.", tiles, plan.stages, blocks);
+  const std::string crews = plan.crews > 1 ? fmt::format("{} crews, one a round, of ", plan.crews) : "";
+  return fmt::format("It runs as {}{} a rank, {} wire, tiles of {}, {} under way at once on a lane.", crews, blocks, name_of(plan.wire), tiles, plan.stages);
+}
 
 PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   const auto [count, type, op] = std::tuple(request.count, request.type, request.op);
@@ -99,6 +104,7 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
                                  .steps = cost.rounds,
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
+                                 .traffic_us = cost.load_us_per_byte * static_cast<double>(plan.bytes),
                                  .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte * survey_.bound_over(planned->wire)) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), fabric_),
                                  .note = {}});
@@ -124,17 +130,7 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   if (options_.forced) report.explanation += "This algorithm is forced. ";
   if (options_.invariant) report.explanation += "Only direct algorithms are allowed, so that no bit depends on the message size. ";
   report.explanation += bound_in_words(report);
-  if (plan.copies) {
-    report.explanation += fmt::format(" Copy engines move pieces of {} through {} slots a peer; {} block{} of {} threads combine them.\n\n",
-                                      in_words(static_cast<double>(plan.tile_bytes)), plan.stages, plan.blocks, plan.blocks == 1 ? "" : "s", plan.threads);
-    report.explanation += table_of(report.candidates);
-    return report;
-  }
-  report.explanation +=
-      fmt::format(" It runs as {}{} block{} of {} thread{} a rank, {} wire, tiles of {}, {} under way at once on a lane.\n\n", crews_in_words(plan), plan.blocks,
-                  plan.blocks == 1 ? "" : "s", plan.threads, plan.threads == 1 ? "" : "s", name_of(plan.wire),
-                  in_words(static_cast<double>(plan.tile_bytes)), plan.stages);
-  report.explanation += table_of(report.candidates);
+  report.explanation += " " + how_it_runs(plan) + "\n\n" + table_of(report);
   return report;
 }
 

@@ -102,13 +102,6 @@ bool may_go_through_host(const Fabric& fabric, const PlannerOptions& options) {
   return fabric.pulls() && (options.wire ? *options.wire == Wire::sentinel : fabric.backend == Backend::cuda);
 }
 
-Survey survey_through_host(Survey survey) {
-  survey.fabric = without_pulls(std::move(survey.fabric));
-  survey.limits = Limits(survey.fabric);
-  survey.offering_limits = Limits(survey.fabric, Staging::once);
-  return survey;
-}
-
 // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
 double weighed_ns(const Plan& plan) {
   return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
@@ -208,7 +201,7 @@ PlanReport Planner::explain(const PlanRequest& request) const {
   PlanReport report = planner_of(taken).explain_here(request);
   if (!taken.through_host) return report;
   report.plan = taken;
-  report.explanation += fmt::format("\nReceivers that could read out of their peers' memory would take {:.2f} us for this.\n", plan_here(request).predicted_us);
+  report.explanation += fmt::format("\nAll of this is of ways through host memory. Receivers that could read out of their peers' memory would take {:.2f} us.\n", plan_here(request).predicted_us);
   return report;
 }
 

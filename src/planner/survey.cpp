@@ -16,6 +16,9 @@ namespace {
 // Twelve channels come within 5 % of the bound on every machine tried; each costs every rank two steps a tile.
 constexpr int most_channels = 12;
 
+/// Of an all-reduce: what trees and what cuts prove. `cut` are the limits that cuts go through.
+double bound_of(double of_trees, const Limits& cut) { return std::min(of_trees, static_cast<double>(all_reduce_cut(cut).mb_per_s)); }
+
 /// By the names that ranks have in `order`.
 std::vector<int> named(std::vector<int> places, const std::vector<int>& order) {
   for (int& place : places) place = order[at(place)];
@@ -59,11 +62,21 @@ Survey survey_of(const Fabric& fabric) {
     pair.up = named_tree(pair.up, survey.order);
     pair.down = named_tree(pair.down, survey.order);
   }
-  const auto bound = [](double of_trees, const Limits& cut) { return std::min(of_trees, static_cast<double>(all_reduce_cut(cut).mb_per_s)); };
   const double packed = survey.packing.bound_mb_per_s;
-  survey.bound_mb_per_s = bound(packs_offers ? bound_trees(limits).bound_mb_per_s : packed, limits);
+  survey.bound_mb_per_s = bound_of(packs_offers ? bound_trees(limits).bound_mb_per_s : packed, limits);
   survey.offering_bound_mb_per_s = survey.bound_mb_per_s;
-  if (offers) survey.offering_bound_mb_per_s = bound(packs_offers ? packed : bound_trees(offering).bound_mb_per_s, Limits(offering_on(standard)));
+  if (offers) survey.offering_bound_mb_per_s = bound_of(packs_offers ? packed : bound_trees(offering).bound_mb_per_s, Limits(offering_on(standard)));
+  return survey;
+}
+
+Survey survey_through_host(Survey survey) {
+  survey.fabric = without_pulls(std::move(survey.fabric));
+  survey.limits = Limits(survey.fabric);
+  survey.offering_limits = Limits(survey.fabric, Staging::once);
+  const Fabric standard = reordered(survey.fabric, survey.order);
+  const Limits limits(standard), offering(standard, Staging::once);
+  survey.bound_mb_per_s = bound_of(bound_trees(limits).bound_mb_per_s, limits);
+  survey.offering_bound_mb_per_s = bound_of(bound_trees(offering).bound_mb_per_s, Limits(offering_on(standard)));
   return survey;
 }
 

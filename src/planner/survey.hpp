@@ -31,6 +31,9 @@ struct Survey {
 /// The same on every rank: a pure function, in tens of milliseconds for 16 ranks.
 Survey survey_of(const Fabric& fabric);
 
+/// The same ranks where what is read over links goes through host memory instead, with bounds of that; all that was searched for is as it was.
+Survey survey_through_host(Survey survey);
+
 /// The schedule of an algorithm for the surveyed fabric, whose ranks stand in rings and trees in the order that costs least.
 Schedule build_schedule(AlgorithmChoice choice, const Survey& survey);
 /// The same of any collective. Throws Error(invalid_argument) for an algorithm that the collective does not have.
