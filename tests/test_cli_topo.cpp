@@ -113,6 +113,10 @@ TEST_CASE("the matrix has refused pairs with their reason", "[cli][topo]") {
   CHECK(count_of(answer.out, "NODE --") == 32);
   CHECK_THAT(answer.out, ContainsSubstring("no peer access: the driver does not support it for GPUs of different chips"));
   CHECK(count_of(ask_of("nvswitch_8x.json", {"topo"}).out, "--") == 0);
+  // In words, with a line on what may help.
+  for (const char* name : machine_files)
+    for (const std::string& line : lines_of(ask_of(name, {"topo"}).out))
+      if (line.find("no peer access") == 0) CHECK(std::regex_match(line, std::regex("no peer access: [^;]+; what may help: .+ \\(GPU[0-9]+>GPU.*\\)")));
 }
 
 TEST_CASE("a name cannot steer the terminal", "[cli][topo]") {

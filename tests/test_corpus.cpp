@@ -71,7 +71,7 @@ void check_machine(const std::string& file, const Machine& machine) {
       if (from == to) continue;
       const Peer* peer = machine.peer(from, to);
       REQUIRE(peer);
-      CHECK((peer->access ? peer->gb_per_s > 0 : !peer->reason.empty()));
+      CHECK((peer->access ? peer->gb_per_s > 0 : !peer->reason.empty() && !peer->remedy.empty()));
     }
   for (const Link& link : machine.links) CHECK(link.gb_per_s > 0);
 }

@@ -144,6 +144,7 @@ TEST_CASE("the bandwidth test gives access, rates and latencies of what it measu
   CHECK(peer(machine, 0, 1).gb_per_s == 10.6);
   CHECK(peer(machine, 0, 1).latency_us == 14.2);
   CHECK(peer(machine, 0, 1).reason == "CUDA refuses");
+  CHECK_THAT(peer(machine, 0, 1).remedy, ContainsSubstring("nvidia-smi topo -p2p r"));
   CHECK(count(machine, NodeKind::nvswitch) == 0);
   CHECK(links(machine, LinkKind::pcie)[0]->gb_per_s == 10.7);
 }
@@ -174,6 +175,20 @@ TEST_CASE("one file may hold nvidia-smi's matrix and the bandwidth test", "[topo
   CHECK(peer(machine, 1, 0) == Peer{1, 0, true, false, false, "PIX", 12.5, 0.7, Evidence::measured, "", ""});
   CHECK_FALSE(peer(machine, 0, 1).access);
   CHECK(peer(machine, 0, 1).gb_per_s == 9.5);
+}
+
+TEST_CASE("a matrix has the addresses of the bandwidth test below it, and can be written for NCCL", "[topology][import][nccl]") {
+  const std::string matrix = "\tGPU0\tGPU1\tGPU2\nGPU0\t X \tPHB\tSYS\nGPU1\tPHB\t X \tSYS\nGPU2\tSYS\tSYS\t X \n";
+  CHECK_THROWS_WITH(to_nccl_xml(machine_from_text(matrix)), ContainsSubstring("expected a PCI address for GPU0,"));
+  const Machine machine = machine_from_text(matrix + machine_text("one_refused_3x.p2p_test.txt"));
+  CHECK(gpu(machine, 1).pci == "0000:41:00.0");
+  const Machine back = machine_from_text(to_nccl_xml(machine));
+  CHECK(gpu(back, 2).pci == "0000:c1:00.0");
+  CHECK(peer(back, 0, 1).path == "PHB");
+  // Two devices at one address are no machine.
+  CHECK_THROWS_WITH(machine_from_text("GPU0 GPU1\nGPU0 X PIX\nGPU1 PIX X\nDevice: 0, A, pciBusID: 41, pciDeviceID: 0, pciDomainID:0\nDevice: 1, B, pciBusID: 41, pciDeviceID: 0, pciDomainID:0\n"
+                                      "Unidirectional P2P=Enabled Bandwidth\n D\\D 0 1\n 0 900 9.5\n 1 12.5 900\n"),
+                    ContainsSubstring("line "));
 }
 
 TEST_CASE("links that no slot could carry are NVLinks", "[topology][import][p2p_test]") {
@@ -251,7 +266,7 @@ TEST_CASE("what is written for NCCL is the same machine when it is read", "[topo
   CHECK(to_nccl_xml(back) == to_nccl_xml(machine_from_text(to_nccl_xml(back))));
   Machine nameless = machine;
   nameless.nodes[static_cast<std::size_t>(machine.gpus()[0])].pci.clear();
-  CHECK_THROWS_WITH(to_nccl_xml(nameless), ContainsSubstring("expected a PCI address"));
+  CHECK_THROWS_WITH(to_nccl_xml(nameless), ContainsSubstring("expected a PCI address for GPU0,") && ContainsSubstring("lstopo"));
 }
 
 TEST_CASE("hwloc's XML gives switches, NUMA nodes, NVLinks and CUDA's order", "[topology][import][hwloc]") {

@@ -108,7 +108,10 @@ void claim_peers(Machine& machine, const NvlinkCounts& counts) {
       peer.to = to;
       peer.path = links > 0 ? fmt::format("NV{}", links) : by_pcie[static_cast<std::size_t>(to)];
       peer.access = !peer.path.empty();
-      if (!peer.access) peer.reason = "the description shows no path between them";
+      if (!peer.access) {
+        peer.reason = "the description shows no path between them";
+        peer.remedy = "ask the machine itself: `collectives topo --json` there";
+      }
       peer.native_atomics = links > 0;
       machine.peers.push_back(std::move(peer));
     }

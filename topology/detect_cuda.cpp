@@ -64,6 +64,7 @@ void describe_peer(const Machine& machine, Peer& peer, int from, int to) {
   int access = 0;
   if (!worked(cudaDeviceCanAccessPeer(&access, from, to))) {
     peer.reason = "CUDA did not answer whether it can";
+    peer.remedy = "look for NVRM lines in the kernel's log (dmesg)";
     return;
   }
   peer.access = access != 0;

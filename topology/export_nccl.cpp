@@ -80,8 +80,11 @@ class NcclWriter {
     const bool is_gpu = device.kind == NodeKind::gpu;
     if (written_[static_cast<std::size_t>(index)] || (!is_gpu && device.kind != NodeKind::pci_switch)) return;
     written_[static_cast<std::size_t>(index)] = true;
-    require(!is_gpu || !device.pci.empty(),
-            [&] { return fmt::format("expected a PCI address for node {}: NCCL finds GPUs by it", index); });
+    require(!is_gpu || !device.pci.empty(), [&] {
+      return fmt::format("expected a PCI address for {}, by which NCCL finds GPUs: `collectives topo --json` on that machine writes it, lstopo's XML, a file of "
+                         "NCCL_TOPO_DUMP_FILE and p2pBandwidthLatencyTest have it too, but no matrix of nvidia-smi, below which the test's output may stand",
+                         device.device >= 0 ? fmt::format("GPU{}", device.device) : fmt::format("node {}, which CUDA does not see", index));
+    });
     auto element = parent.append_child("pci");
     element.append_attribute("busid") = (device.pci.empty() ? invented_address() : device.pci).c_str();
     element.append_attribute("class") = is_gpu ? "0x030200" : "0x060400";

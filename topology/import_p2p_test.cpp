@@ -8,6 +8,7 @@
 #include "topology/importers.hpp"
 #include "topology/p2p_test_text.hpp"
 #include "topology/priors.hpp"
+#include "topology/refusals.hpp"
 #include "topology/smi_tree.hpp"
 
 namespace collectives {
@@ -58,17 +59,20 @@ double slot_seen(const P2pTest& test, std::size_t gpu) {
 }
 
 /// Figures without access are those of the way through host memory.
-void put(Peer& peer, const P2pTest& test, std::size_t from, std::size_t to) {
+void put(Machine& machine, Peer& peer, const P2pTest& test, std::size_t from, std::size_t to) {
   if (const auto access = test.access(from, to)) {
     if (peer.access && !*access) {
       peer.native_atomics = false;
       peer.evidence = Evidence::claimed;  // of the path that was
     }
     peer.access = *access;
-    if (*access)
+    if (*access) {
       peer.reason = peer.remedy = "";
-    else if (peer.reason.empty())
-      peer.reason = "CUDA refuses";
+    } else if (peer.reason.empty()) {
+      const Refusal refusal = refusal_of({}, machine, machine.nodes[static_cast<std::size_t>(peer.from)], machine.nodes[static_cast<std::size_t>(peer.to)]);
+      peer.reason = refusal.reason;
+      peer.remedy = refusal.remedy;
+    }
   }
   // Where there is no access, the test copies through the host in both of its modes.
   double gb_per_s = test.gb_per_s(!peer.access, from, to), latency_us = test.latency_us(!peer.access, from, to);
@@ -82,7 +86,7 @@ void put(Peer& peer, const P2pTest& test, std::size_t from, std::size_t to) {
 void put_all(Machine& machine, const P2pTest& test, const std::vector<int>& nodes) {
   for (std::size_t from = 0; from < test.gpus; ++from)
     for (std::size_t to = 0; to < test.gpus; ++to)
-      if (from != to) put(peer_entry(machine, nodes[from], nodes[to]), test, from, to);
+      if (from != to) put(machine, peer_entry(machine, nodes[from], nodes[to]), test, from, to);
 }
 
 /// The machine's GPU that a device of the test is.
@@ -123,7 +127,10 @@ Machine read_p2p_test(const SourceText& source) {
       if (from == to) continue;
       Peer& peer = peer_entry(machine, nodes[from], nodes[to]);
       peer.access = asked;
-      if (!asked) peer.reason = "it was measured without peer access only";
+      if (!asked) {
+        peer.reason = "it was measured without peer access only";
+        peer.remedy = "see whether nvidia-smi topo -p2p r reports it, and measure with it";
+      }
       if (is_nvlink(test, from, to)) peer.path = nvlink_path(machine, peer, test.gb_per_s(false, from, to));
     }
   put_all(machine, test, nodes);
@@ -135,7 +142,11 @@ Machine read_p2p_test(const SourceText& source) {
 void overlay_p2p_test(Machine& machine, const SourceText& source) {
   const P2pTest test = read_p2p_matrices(source);
   std::vector<int> nodes;
-  for (std::size_t i = 0; i < test.gpus; ++i) nodes.push_back(node_of(machine, test, source, i));
+  for (std::size_t i = 0; i < test.gpus; ++i) {
+    nodes.push_back(node_of(machine, test, source, i));
+    // Matrices of nvidia-smi have no addresses.
+    if (std::string& pci = machine.nodes[static_cast<std::size_t>(nodes.back())].pci; pci.empty()) pci = test.devices[i].pci;
+  }
   put_all(machine, test, nodes);
   check_consistent(machine, source, test.offset);
 }

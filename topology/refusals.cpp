@@ -14,7 +14,7 @@ Refusal refusal_for(int status) {
               "PCIe switch"};
     case nvml::gpu:
       return {"the driver does not allow it for this kind of GPU",
-              "none with NVIDIA's own driver: it keeps PCIe peer access from GeForce cards; an NVLink bridge works where the card has one"};
+              "nothing with NVIDIA's own driver, which keeps PCIe peer access from GeForce cards; an NVLink bridge works where the card has one"};
     case nvml::io_hub:
       return {"the GPUs are below I/O hubs that do not forward it", "move both cards to slots of one socket"};
     case nvml::registry:
