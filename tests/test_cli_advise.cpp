@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli.hpp"
+#include "cli/advice_text.hpp"
 #include "cli/chip_memory.hpp"
 #include "cli/engines.hpp"
 #include "test.hpp"
@@ -147,6 +148,20 @@ TEST_CASE("each engine gets its own flags, and NCCL's switches only where they a
              ContainsSubstring("GGML_CUDA_ALLREDUCE=internal") && !ContainsSubstring("GGML_CUDA_P2P"));
   CHECK_THAT(command_for("exllamav3", "pcie_no_peers_8x.json", "3"), ContainsSubstring("-tpb native"));
   CHECK_THAT(command_for("exllamav3", "nvlink_pairs_4x.json", "2"), ContainsSubstring("-tpb nccl"));
+}
+
+TEST_CASE("where CUDA_VISIBLE_DEVICES is set, GPUs are named by its words", "[cli][advise]") {
+  CHECK(cli::visible_devices({0, 2, 1}) == "0,2,1");
+  CHECK(cli::visible_devices({0, 2}, "5,GPU-ab,3") == "5,3");
+  CHECK(cli::visible_devices({1}, "5,GPU-ab,3") == "GPU-ab");
+  CHECK(cli::visible_devices({0, 1}, "7") == "7,1");
+  const cli::Advised advised{.machine = test_machine("pcie_2x.json"),
+                             .model = {},
+                             .advice = {.sizes = {{.size = 2, .bytes_per_gpu = 0, .obstacle = "", .search = {}, .devices = {0, 1}, .token_us = {}}}, .taken = 0, .why = "", .beside = {{1}}},
+                             .engine = cli::Engine::vllm,
+                             .visible = "6,4"};
+  CHECK_THAT(cli::advice_text(advised), ContainsSubstring("\nCUDA_VISIBLE_DEVICES=6,4\n") && ContainsSubstring("CUDA_VISIBLE_DEVICES=6,4 vllm serve") && ContainsSubstring("model: GPUs 4\n"));
+  CHECK(json::parse(cli::advice_json(advised))["cuda_visible_devices"] == "6,4");
 }
 
 TEST_CASE("advice says what of it is measured", "[cli][advise]") {

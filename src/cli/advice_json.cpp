@@ -36,13 +36,13 @@ std::string advice_json(const Advised& advised) {
   const EvidenceCount evidence = evidence_of(advised.machine, taken.devices);
   ordered_json json = {
       {"machine", advised.machine.name}, {"size", taken.size},
-      {"devices", taken.devices},        {"cuda_visible_devices", visible_devices(taken.devices)},
+      {"devices", taken.devices},        {"cuda_visible_devices", visible_devices(taken.devices, advised.visible)},
       {"beside", advice.beside},         {"links", {{"all", evidence.links}, {"direct", evidence.direct}, {"measured", evidence.proved}}},
       {"sizes", ordered_json::array()}};
   if (!advice.why.empty()) json["why"] = advice.why;
   for (const SizeAdvice& size : advice.sizes) json["sizes"].push_back(size_json(size));
   if (advised.engine) {
-    const EngineAdvice engine = advice_for(*advised.engine, advised.machine, taken.devices);
+    const EngineAdvice engine = advice_for(*advised.engine, advised.machine, taken.devices, visible_devices(taken.devices, advised.visible));
     json["engine"] = {{"command", engine.command}, {"reasons", engine.reasons}};
   }
   return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";

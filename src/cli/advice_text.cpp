@@ -96,7 +96,7 @@ std::string evidence_text(const Advised& advised, const SizeAdvice& taken) {
 
 std::string engine_text(const Advised& advised, const SizeAdvice& taken) {
   if (!advised.engine) return "";
-  const EngineAdvice engine = advice_for(*advised.engine, advised.machine, taken.devices);
+  const EngineAdvice engine = advice_for(*advised.engine, advised.machine, taken.devices, visible_devices(taken.devices, advised.visible));
   std::string out = fmt::format("\n{}\n", engine.command);
   for (const std::string& reason : engine.reasons) out += fmt::format("  {}\n", reason);
   return out;
@@ -110,10 +110,10 @@ std::string advice_text(const Advised& advised) {
   std::string out = fmt::format("{}\n\n", advised.machine.name.empty() ? "Machine" : printable(advised.machine.name));
   if (!advice.why.empty()) out += sizes_text(advised);
   if (taken.search) out += groups_text(advised, taken);
-  out += fmt::format("\nCUDA_VISIBLE_DEVICES={}\n", visible_devices(taken.devices));
+  out += fmt::format("\nCUDA_VISIBLE_DEVICES={}\n", printable(visible_devices(taken.devices, advised.visible)));
   if (const std::string uuids = by_uuid(advised.machine, taken.devices); !uuids.empty())
     out += fmt::format("CUDA_VISIBLE_DEVICES={}  (the same, in whatever order CUDA counts)\n", uuids);
-  for (const auto& group : advice.beside) out += fmt::format("Beside it, for another copy of the model: GPUs {}\n", visible_devices(group));
+  for (const auto& group : advice.beside) out += fmt::format("Beside it, for another copy of the model: GPUs {}\n", printable(visible_devices(group, advised.visible)));
   return out + evidence_text(advised, taken) + engine_text(advised, taken);
 }
 

@@ -14,6 +14,7 @@ struct Advised {
   Model model;
   Advice advice;
   std::optional<Engine> engine;
+  std::string visible;  ///< CUDA_VISIBLE_DEVICES where this machine was looked at, empty if it is not set
 };
 
 std::string advice_text(const Advised& advised);

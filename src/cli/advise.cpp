@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <collectives/communicator.hpp>
 #include <collectives/error.hpp>
+#include <collectives/verify.hpp>
 
 #include "cli/advice_text.hpp"
 #include "cli/command.hpp"
@@ -74,7 +75,8 @@ Exit run_advise(const Words& words, std::ostream& out) {
   if (options.tp == 0 && options.model_bytes.empty()) throw Error(ErrorCode::invalid_argument, "expected --tp N or --model-bytes SIZE");
 
   fill_model(options);
-  Advised advised{.machine = machine_of(options.common), .model = options.model, .advice = {}, .engine = {}};
+  Advised advised{.machine = machine_of(options.common), .model = options.model, .advice = {}, .engine = {}, .visible = {}};
+  if (options.common.machine_file.empty()) advised.visible = collectives::look_around().visible_devices;
   if (!options.engine.empty()) advised.engine = parse_engine(options.engine);
   const std::vector<int> among = options.among.empty() ? devices_of(advised.machine, options.tp > 0 ? 2 : 1) : parse_devices(options.among);
   require_devices(advised.machine, among);

@@ -142,11 +142,24 @@ Engine parse_engine(std::string_view text) {
 
 bool wants_even_heads(Engine engine) { return engine != Engine::exllamav3 && engine != Engine::llama_cpp; }
 
-std::string visible_devices(const std::vector<int>& devices) { return fmt::format("{}", fmt::join(devices, ",")); }
+std::string visible_devices(const std::vector<int>& devices, std::string_view set) {
+  std::vector<std::string_view> words;
+  for (std::size_t begin = 0; begin < set.size();) {
+    const std::size_t end = std::min(set.find(',', begin), set.size());
+    words.push_back(set.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  std::string out;
+  for (const int device : devices) {
+    const auto place = static_cast<std::size_t>(device);
+    out += fmt::format("{}{}", out.empty() ? "" : ",", place < words.size() ? std::string(words[place]) : std::to_string(device));
+  }
+  return out;
+}
 
-EngineAdvice advice_for(Engine engine, const Machine& machine, const std::vector<int>& devices) {
+EngineAdvice advice_for(Engine engine, const Machine& machine, const std::vector<int>& devices, const std::string& visible) {
   const Reach reach = reach_of(machine, devices);
-  const std::string variables = fmt::format("CUDA_VISIBLE_DEVICES={} ", visible_devices(devices));
+  const std::string variables = fmt::format("CUDA_VISIBLE_DEVICES={} ", visible);
   switch (engine) {
     case Engine::vllm:
       return vllm(reach, variables, devices.size());

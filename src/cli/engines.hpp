@@ -21,9 +21,10 @@ struct EngineAdvice {
   std::vector<std::string> reasons;
 };
 
-EngineAdvice advice_for(Engine engine, const collectives::Machine& machine, const std::vector<int>& devices);
+/// `visible` is what names the devices to CUDA, of `visible_devices`.
+EngineAdvice advice_for(Engine engine, const collectives::Machine& machine, const std::vector<int>& devices, const std::string& visible);
 
-/// "0,1,2": for CUDA_VISIBLE_DEVICES.
-std::string visible_devices(const std::vector<int>& devices);
+/// "0,1,2": for CUDA_VISIBLE_DEVICES. Where that is `set` already, CUDA's ordinals count what stands there, and these are its words.
+std::string visible_devices(const std::vector<int>& devices, std::string_view set = {});
 
 }  // namespace cli
