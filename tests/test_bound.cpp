@@ -81,6 +81,27 @@ TEST_CASE("the cut bounds are the least of all subsets, exactly", "[planner][bou
   CHECK(ported.leaving(reduce.inside) == least);
 }
 
+TEST_CASE("what has to cross cuts bounds a broadcast exactly, and nothing by more than all subsets prove", "[planner][bound]") {
+  const auto seed = GENERATE(take(20, random(0u, 1u << 30)));
+  std::mt19937 random(seed);
+  const int ranks = 2 + static_cast<int>(random() % 6), root = static_cast<int>(random() % static_cast<unsigned>(ranks));
+  const Ported ported(ranks, random);
+  CAPTURE(seed, ranks, root);
+  const auto broadcast = [&](std::uint32_t inside) { return (inside >> root & 1) != 0 ? 1e6 : 0; };
+  const auto all_to_all = [&](std::uint32_t inside) { return 1e6 * std::popcount(inside) * (ranks - std::popcount(inside)); };
+  double of_broadcast = 0, of_all_to_all = 0, of_one_rank = 0;
+  for (std::uint32_t inside = 1; inside < (1u << ranks) - 1; ++inside) {
+    const auto leaving = static_cast<double>(ported.leaving(inside));
+    of_broadcast = std::max(of_broadcast, broadcast(inside) / leaving);
+    of_all_to_all = std::max(of_all_to_all, all_to_all(inside) / leaving);
+    if (std::popcount(inside) == 1) of_one_rank = std::max(of_one_rank, all_to_all(inside) / leaving);
+  }
+  const Limits limits(ported.fabric);
+  CHECK(crossing_us(limits, broadcast) == Approx(of_broadcast));
+  CHECK(crossing_us(limits, all_to_all) <= of_all_to_all * (1 + 1e-9));
+  CHECK(crossing_us(limits, all_to_all) >= of_one_rank * (1 - 1e-9));
+}
+
 TEST_CASE("a reduce-scatter is an all-gather turned round", "[planner][bound]") {
   const auto seed = GENERATE(take(10, random(0u, 1u << 30)));
   std::mt19937 random(seed);

@@ -102,6 +102,17 @@ TEST_CASE("no candidate moves its bytes faster than the bound", "[cli][plan]") {
     }
 }
 
+TEST_CASE("no candidate of any collective moves its bytes faster than its bound", "[cli][plan]") {
+  for (const char* machine : machine_files)
+    for (const char* collective : {"all_gather", "reduce_scatter", "broadcast", "reduce", "all_to_all", "gather", "scatter"})
+      for (const char* root : {"0", "1"}) {
+        const json plan = plan_of(machine, {"--bytes", "64M", "--collective", collective, "--root", root});
+        CAPTURE(machine, plan.dump(2));
+        REQUIRE(plan["bound_us"].get<double>() > 0);
+        for (const json& candidate : plan["candidates"]) CHECK(candidate["gap"].get<double>() > -1e-6);
+      }
+}
+
 TEST_CASE("a gap is shown where traffic takes time, and latency named where that does", "[cli][plan]") {
   for (const char* machine : machine_files) {
     int latency = 0;

@@ -200,7 +200,8 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     WARN("SKIPPED: no corpus of machines at " << corpus_folder() << "; COLLECTIVES_MACHINE_CORPUS names its folder");
     return;
   }
-  int planned = 0, far = 0;
+  int planned = 0, far = 0, slower_than_ring = 0;
+  std::size_t schedules = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(corpus_folder())) {
     Machine machine;
     try {
@@ -212,17 +213,29 @@ TEST_CASE("every published machine is planned for, proved and near the best", "[
     for (const int gpu : machine.gpus())
       if (const int device = machine.nodes[static_cast<std::size_t>(gpu)].device; device >= 0) devices.push_back(device);
     if (devices.size() < 2 || devices.size() > 16) continue;
-    // Every candidate is verified when the planner is made.
-    const PlanReport report = planner_on(machine, devices).explain(256 * mib, DataType::bfloat16, ReduceOp::sum);
+    // Every candidate of every collective is verified when it is built.
+    const Planner planner = planner_on(machine, devices);
+    const PlanReport report = planner.explain(256 * mib, DataType::bfloat16, ReduceOp::sum);
     CAPTURE(entry.path(), report.explanation);
     ++planned;
     far += report.candidates[0].gap >= 0.05;
-    CHECK(report.plan.predicted_us <= 1.1 * candidate(report, Algorithm::ring).predicted_us);
+    // Direct algorithms are preferred; a two-shot reduces all that it receives at once, which the model gives a few tenths of a percent more than rings.
+    slower_than_ring += report.plan.predicted_us > 1.005 * candidate(report, Algorithm::ring).predicted_us;
+    schedules += report.candidates.size();
     CHECK(report.plan.predicted_us >= report.bound_us);
+    for (const Collective collective :
+         {Collective::all_gather, Collective::reduce_scatter, Collective::broadcast, Collective::reduce, Collective::all_to_all, Collective::gather, Collective::scatter}) {
+      const PlanReport other = planner.explain({.collective = collective, .count = 64 * mib, .type = DataType::bfloat16, .root = static_cast<int>(devices.size()) - 1});
+      CAPTURE(name_of(collective), other.explanation);
+      schedules += other.candidates.size();
+      for (const Candidate& each : other.candidates) CHECK(each.gap > -1e-6);
+    }
   }
-  std::cout << "corpus: " << planned << " machines planned for, " << far << " of them further than 5 % from what is proved possible\n";
+  std::cout << "corpus: " << planned << " machines planned for, " << schedules << " schedules of 8 collectives verified, " << far
+            << " machines further than 5 % from what is proved possible, " << slower_than_ring << " slower than their best ring by more than 0.5 %\n";
   CHECK(planned > 40);
   CHECK(far == 0);
+  CHECK(slower_than_ring == 0);
 }
 
 TEST_CASE("bridged pairs and bridges across sockets carry what no ring can", "[planner][plans]") {

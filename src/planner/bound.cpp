@@ -3,6 +3,7 @@
 // that the machine can, and its cuts are bounds.
 #include "planner/bound.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include "planner/flow.hpp"
@@ -14,17 +15,17 @@ enum class Direction : std::uint8_t { out, in };
 
 class CutFinder {
  public:
-  CutFinder(const Limits& limits, Direction direction) : limits_(limits), network_(limits.ranks() + 1 + 2 * limits.count()) {
+  CutFinder(const Limits& limits, Direction direction) : limits_(limits), network_(limits.ranks() + 2 + 2 * limits.count()) {
     std::int64_t total = 0;
     for (int i = 0; i < limits.count(); ++i) total += limits[i].mb_per_s;
-    const std::int64_t unlimited = (total + 1) * 64;
+    unlimited_ = (total + 1) * 64;
     for (int i = 0; i < limits.count(); ++i) limit_edges_.push_back(network_.add_edge(entry(i), exit(i), 0));
     for (int from = 0; from < limits.ranks(); ++from)
       for (int to = 0; to < limits.ranks(); ++to)
         if (from != to)
-          add_way(direction == Direction::out ? from : to, direction == Direction::out ? to : from, limits.on(from, to), direction,
-                  unlimited);
+          add_way(direction == Direction::out ? from : to, direction == Direction::out ? to : from, limits.on(from, to), direction);
     for (int rank = 0; rank < limits.ranks(); ++rank) source_edges_.push_back(network_.add_edge(source(), rank, 0));
+    for (int rank = 0; rank < limits.ranks(); ++rank) sink_edges_.push_back(network_.add_edge(rank, sink(), 0));
   }
 
   /// A cut whose ratio of bandwidth to ranks is below that of `best`, or `best` itself.
@@ -51,19 +52,33 @@ class CutFinder {
     return cut;
   }
 
+  /// What can leave these ranks.
+  Cut around(std::uint32_t inside) {
+    set_capacities(1, 0);
+    for (int rank = 0; rank < limits_.ranks(); ++rank) {
+      const bool within = (inside >> rank & 1) != 0;
+      network_.set_capacity(source_edges_[static_cast<std::size_t>(rank)], within ? unlimited_ : 0);
+      network_.set_capacity(sink_edges_[static_cast<std::size_t>(rank)], within ? 0 : unlimited_);
+    }
+    const std::int64_t flow = network_.max_flow(source(), sink());
+    for (const int edge : sink_edges_) network_.set_capacity(edge, 0);
+    return {.inside = inside, .ranks = std::popcount(inside), .mb_per_s = static_cast<std::uint64_t>(flow)};
+  }
+
  private:
   int source() const { return limits_.ranks(); }
-  int entry(int limit) const { return limits_.ranks() + 1 + 2 * limit; }
+  int sink() const { return limits_.ranks() + 1; }
+  int entry(int limit) const { return limits_.ranks() + 2 + 2 * limit; }
   int exit(int limit) const { return entry(limit) + 1; }
 
-  void add_way(int from, int to, std::span<const int> way, Direction direction, std::int64_t unlimited) {
+  void add_way(int from, int to, std::span<const int> way, Direction direction) {
     int node = from;
     for (std::size_t i = 0; i < way.size(); ++i) {
       const int limit = direction == Direction::out ? way[i] : way[way.size() - 1 - i];
-      network_.add_edge(node, entry(limit), unlimited);
+      network_.add_edge(node, entry(limit), unlimited_);
       node = exit(limit);
     }
-    network_.add_edge(node, to, unlimited);
+    network_.add_edge(node, to, unlimited_);
   }
 
   void set_capacities(std::int64_t scale, std::int64_t from_source) {
@@ -82,8 +97,10 @@ class CutFinder {
 
   const Limits& limits_;
   FlowNetwork network_;
+  std::int64_t unlimited_ = 0;  ///< more than all limits together
   std::vector<int> limit_edges_;
   std::vector<int> source_edges_;
+  std::vector<int> sink_edges_;
 };
 
 Cut narrowest_a_rank(const Limits& limits, Direction direction) {
@@ -109,6 +126,20 @@ Cut all_reduce_cut(const Limits& limits) {
     for (const Cut& cut : {finder.between(0, rank), finder.between(rank, 0)})
       if (cut.mb_per_s < best.mb_per_s) best = cut;
   return best;
+}
+
+double crossing_us(const Limits& limits, const std::function<double(std::uint32_t inside)>& bytes_leaving) {
+  CutFinder finder(limits, Direction::out);
+  const std::uint32_t all = (1u << limits.ranks()) - 1;
+  double longest = 0;
+  const auto look_at = [&](const Cut& cut) { longest = std::max(longest, bytes_leaving(cut.inside) / static_cast<double>(cut.mb_per_s)); };
+  for (int rank = 0; rank < limits.ranks(); ++rank) {
+    look_at(finder.around(1u << rank));
+    look_at(finder.around(all ^ 1u << rank));
+    for (int to = 0; to < limits.ranks(); ++to)
+      if (to != rank) look_at(finder.between(rank, to));
+  }
+  return longest;
 }
 
 }  // namespace collectives

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "planner/limits.hpp"
 
@@ -24,5 +25,9 @@ Cut reduce_scatter_cut(const Limits& limits);
 /// The cut that the least can leave, of all that split the ranks: an all-reduce of M bytes takes at least M / mb_per_s, since each
 /// side must learn something as long as the message from the other.
 Cut all_reduce_cut(const Limits& limits);
+
+/// What no collective takes less than, in us, of which so many bytes have to leave each set of ranks, a bit each. Looks at every rank by itself, at
+/// all but that, and at the least cut between any two: the least of all if no more has to leave larger sets, as of a broadcast.
+double crossing_us(const Limits& limits, const std::function<double(std::uint32_t inside)>& bytes_leaving);
 
 }  // namespace collectives

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <collectives/communicator.hpp>
 #include <limits>
@@ -31,11 +32,28 @@ std::size_t chunked_bytes(const PlanRequest& request, int ranks) {
   return bytes * n * (pairs ? n : 1);
 }
 
-/// What the narrowest cut proves, 0 where none is known to.
-double bound_us(Collective collective, std::size_t bytes, const Limits& limits) {
-  if (collective != Collective::all_gather && collective != Collective::reduce_scatter) return 0;
-  const Cut cut = collective == Collective::all_gather ? all_gather_cut(limits) : reduce_scatter_cut(limits);
-  return static_cast<double>(bytes) / limits.ranks() * cut.ranks / static_cast<double>(cut.mb_per_s);
+/// Of one block, or of the one message, what has to leave these ranks.
+double blocks_leaving(const PlanRequest& request, std::uint32_t inside, int ranks) {
+  const int within = std::popcount(inside), without = ranks - within;
+  const bool has_root = (inside >> request.root & 1) != 0;
+  switch (request.collective) {
+    case Collective::broadcast: return has_root ? 1 : 0;
+    case Collective::reduce: return has_root ? 0 : 1;
+    case Collective::scatter: return has_root ? without : 0;
+    case Collective::gather: return has_root ? 0 : within;
+    case Collective::all_to_all: return within * without;
+    default: return 0;
+  }
+}
+
+/// What cuts prove, 0 where nothing is known to have to cross them.
+double bound_us(const PlanRequest& request, const Limits& limits) {
+  const double block = static_cast<double>(request.count * size_of(request.type));
+  if (request.collective == Collective::all_gather || request.collective == Collective::reduce_scatter) {
+    const Cut cut = request.collective == Collective::all_gather ? all_gather_cut(limits) : reduce_scatter_cut(limits);
+    return block * cut.ranks / static_cast<double>(cut.mb_per_s);
+  }
+  return crossing_us(limits, [&](std::uint32_t inside) { return block * blocks_leaving(request, inside, limits.ranks()); });
 }
 
 DirectForm direct_form(const PlanRequest& request, const PlannerOptions& options) {
@@ -108,7 +126,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
   const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
   PlanReport report{.plan = plan(request), .bound_us = 0, .candidates = {}, .explanation = {}};
   // Cuts count host memory once, for what is written and read there.
-  report.bound_us = bound_us(request.collective, bytes, report.plan.wire == Wire::flagged ? Limits(offering_on(survey_.fabric)) : survey_.limits);
+  if (survey_.fabric.ranks > 1) report.bound_us = bound_us(request, report.plan.wire == Wire::flagged ? Limits(offering_on(survey_.fabric)) : survey_.limits);
   const auto choices = allowed(request.collective);
   for (const AlgorithmChoice choice : built(request.collective)) {
     const Routine& found = routine(request.collective, choice, request.root);
