@@ -11,7 +11,7 @@
 inline constexpr const char* machine_files[] = {
     "nvswitch_8x.json",      "nvlink_pairs_4x.json",  "bridges_across_sockets_6x.json", "cube_mesh_8x.json",     "chain_3x.json",
     "mixed_islands_7x.json", "pcie_no_peers_8x.json", "two_sockets_8x.json",            "pcie_switches_8x.json", "pcie_switches_16x.json",
-    "pcie_2x.json",          "narrow_links_16x.json"};
+    "pcie_2x.json",          "narrow_links_16x.json",  "desktop_5x.json"};
 
 inline std::string machine_path(const std::string& name) { return std::string(TEST_MACHINES_DIR) + "/" + name; }
 
