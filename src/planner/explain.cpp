@@ -130,7 +130,7 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   if (options_.forced) report.explanation += "This algorithm is forced. ";
   if (options_.invariant) report.explanation += "Only direct algorithms are allowed, so that no bit depends on the message size. ";
   report.explanation += bound_in_words(report);
-  report.explanation += " " + how_it_runs(plan) + "\n\n" + table_of(report);
+  report.explanation += fmt::format(" {}\n\n{}", how_it_runs(plan), table_of(report));
   return report;
 }
 
