@@ -168,6 +168,44 @@ bool overload(const std::vector<TreePair>& trees, const Limits& limits) {
 
 }  // namespace
 
+TEST_CASE("where values are offered, no pair of trees costs less than what prices prove", "[planner][packing]") {
+  const auto seed = GENERATE(take(20, random(0u, 1u << 30)));
+  std::mt19937 random(seed);
+  // Two memories, ranks of which some reach each other.
+  Fabric fabric = fabric_of(test_machine("pcie_no_peers_8x.json"), std::vector<int>{0, 4, 1, 5, 2});
+  for (int from = 0; from < 5; ++from)
+    for (int to = 0; to < 5; ++to)
+      if (from != to && random() % 8 == 0) fabric.links[fabric.index(from, to)].direct = fabric.links[fabric.index(to, from)].direct = true;
+  const Limits limits(fabric, Staging::once);
+  Prices prices;
+  for (int i = 0; i < limits.count(); ++i) prices.push_back(static_cast<double>(random() % 100));
+  const TreePricing pricing(limits, prices);
+  const auto cost = [&](const TreePair& pair) {
+    const auto demand = demand_of(pair, limits, false);
+    return std::inner_product(demand.begin(), demand.end(), prices.begin(), 0.0);
+  };
+  CAPTURE(seed);
+  for (int root = 0; root < 5; ++root) {
+    const TreePair cheapest = pricing.cheapest(root), few = pricing.cheapest_of_few_writers(root);
+    const double proved = pricing.least_cost(cheapest, few);
+    CHECK(is_tree(few.down, root));
+    CHECK(proved >= pricing.cost_of(cheapest) - 1e-9);
+    // Every tree down there is.
+    double least = 1e300;
+    TreePair pair{.up = cheapest.up, .down = std::vector<int>(5, root)};
+    for (int code = 0; code < 5 * 5 * 5 * 5; ++code) {
+      int rest = code;
+      for (int rank = 0; rank < 5; ++rank) {
+        pair.down[static_cast<std::size_t>(rank)] = rank == root ? -1 : rest % 5;
+        if (rank != root) rest /= 5;
+      }
+      if (is_tree(pair.down, root)) least = std::min(least, cost(pair));
+    }
+    CHECK(proved <= least + 1e-9);
+    CHECK(cost(few) >= least - 1e-9);
+  }
+}
+
 TEST_CASE("ranks that are all linked once have half as many trees as there are ranks, and no more", "[planner][packing]") {
   const int ranks = GENERATE(range(2, 17));
   const Limits limits(linked(ranks, [](int, int) { return 1; }));

@@ -96,8 +96,8 @@ struct Move {
 /// A plan with the reasons for it.
 struct PlanReport {
   Plan plan;
-  /// No traffic of this collective takes less here, whatever its latency: proved for this machine, or for its host memory if the plan goes
-  /// through that; 0 if nothing is.
+  /// No traffic of this collective takes less here, whatever its latency, an all-reduce's none along trees: proved for this machine, or for its
+  /// host memory if the plan goes through that; 0 if nothing is.
   double bound_us = 0;
   std::vector<Candidate> candidates;  ///< best first
   std::string explanation;            ///< a paragraph and a table for people

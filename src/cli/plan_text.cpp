@@ -12,6 +12,7 @@ namespace cli {
 namespace {
 
 using collectives::Candidate;
+using collectives::Collective;
 using collectives::Move;
 using collectives::Plan;
 using nlohmann::ordered_json;
@@ -43,8 +44,8 @@ std::string taken_in_words(const PlannedCall& call) {
   if (is_bounded(call)) {
     const std::string than = call.report.waits_for_latency() ? fmt::format("{}; the rest of its time is latency", microseconds(taken.traffic_us))
                                                              : fmt::format("{:.1f} % more", 100 * taken.gap);
-    out += fmt::format("Bound: {}; no traffic of this collective{} takes less here, whatever its latency. This plan's takes {}.\n", microseconds(call.report.bound_us),
-                       plan.through_host ? " through host memory" : "", than);
+    out += fmt::format("Bound: {}; no traffic of this collective{}{} takes less here, whatever its latency. This plan's takes {}.\n", microseconds(call.report.bound_us),
+                       call.request.collective == Collective::all_reduce ? " along trees" : "", plan.through_host ? " through host memory" : "", than);
   }
   out += fmt::format("It waits for: {}{}.\n{}\n", call.report.waits_for_latency() ? "latency; its traffic for " : "", printable(taken.busiest), how_it_runs(plan));
   if (plan.through_host) out += "What receivers could read over links goes through host memory, which is faster at this size.\n";

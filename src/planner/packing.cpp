@@ -175,17 +175,18 @@ class Packer {
     const TreePricing pricing(limits_, prices);
     TreePair best;
     double least = std::numeric_limits<double>::infinity();
+    const auto take_cheaper = [&](TreePair pair) {
+      const auto demand = demand_of(pair, limits_, true);
+      const double cost = std::inner_product(demand.begin(), demand.end(), prices.begin(), 0.0);
+      if (cost >= least) return;
+      least = cost;
+      best = std::move(pair);
+    };
     const auto consider = [&](int root) {
       work_ += tree_work(limits_.ranks());
       const TreePair wide = pricing.cheapest(root);
-      for (const double dearer : {1.0, 1.02, 1.5, 4.0}) {
-        TreePair pair = pricing.thinned(wide, dearer);
-        const auto demand = demand_of(pair, limits_, true);
-        const double cost = std::inner_product(demand.begin(), demand.end(), prices.begin(), 0.0);
-        if (cost >= least) continue;
-        least = cost;
-        best = std::move(pair);
-      }
+      for (const double dearer : {1.0, 1.02, 1.5, 4.0}) take_cheaper(pricing.thinned(wide, dearer));
+      if (pricing.has_writers()) take_cheaper(pricing.cheapest_of_few_writers(root));
     };
     if (are_many(limits_.ranks())) {
       for (const int root : pricing.cheapest_apart().roots) consider(root);

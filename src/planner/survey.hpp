@@ -18,10 +18,10 @@ struct Survey {
   std::vector<int> ring;                  ///< the best order for a ring
   std::vector<std::vector<int>> islands;  ///< of ranks that reach each other directly, by their places in `order`
   Packing packing;
-  double bound_mb_per_s = 0;  ///< no all-reduce is faster: the lesser of what cuts and packed trees prove
+  double bound_mb_per_s = 0;  ///< no all-reduce along trees is faster: the lesser of what cuts and packed trees prove
   /// The same where values are offered. Cuts hold there too: what a side learns through host memory was written and read there, once at least.
-  /// Of trees, those that go up carry a value of every rank but one, so nobody else writes it for them; of those that go down the readings count, and
-  /// what the root writes.
+  /// Of trees, those that go up carry a value of every rank but one, so nobody else writes it for them; in those that go down the root writes, and
+  /// who passes on what it has read writes anew.
   double offering_bound_mb_per_s = 0;
 
   const Limits& limits_over(Wire wire) const { return wire == Wire::flagged ? offering_limits : limits; }

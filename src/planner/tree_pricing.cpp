@@ -46,7 +46,7 @@ std::vector<double> demand_of(const TreePair& pair, const Limits& limits, bool s
     if (const int above = pair.up[at(rank)]; above != no_parent) load(limits.on(rank, above), 1);
     const int above = pair.down[at(rank)];
     if (above == no_parent) continue;
-    const bool writes = limits.offers(above, rank) && !offered[at(above)] && (strained || pair.down[at(above)] == no_parent);
+    const bool writes = limits.offers(above, rank) && !offered[at(above)];
     if (writes) offered[at(above)] = true;
     load(writes ? limits.on(above, rank) : limits.reading(above, rank), strained && limits.through_root(above, rank) ? fan_out_strain(fan[at(above)]) : 1);
   }
@@ -64,10 +64,47 @@ TreePricing::TreePricing(const Limits& limits, const Prices& prices)
       for (const int limit : written) least += prices[at(limit)];
       if (from != to) writing_[at(from)] = std::min(writing_[at(from)], least);
     }
+  has_writers_ = std::any_of(writing_.begin(), writing_.end(), [](double cost) { return cost > 0; });
 }
 
 TreePair TreePricing::cheapest(int root) const {
   return {.up = cheapest_arborescence(up_, root), .down = cheapest_arborescence(down_, root)};
+}
+
+TreePair TreePricing::cheapest_of_few_writers(int root) const {
+  std::vector<int> best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int writer = 0; writer < down_.nodes; ++writer) {
+    std::vector<int> parent(at(down_.nodes), root);
+    parent[at(root)] = no_parent;
+    double cost = writer == root ? 0 : writing_[at(writer)];
+    for (int rank = 0; rank < down_.nodes; ++rank) {
+      if (rank == root) continue;
+      if (rank != writer && down_(writer, rank) < down_(root, rank)) parent[at(rank)] = writer;
+      cost += down_(parent[at(rank)], rank);
+    }
+    if (cost >= least) continue;
+    least = cost;
+    best = std::move(parent);
+  }
+  return {.up = cheapest_arborescence(up_, root), .down = std::move(best)};
+}
+
+double TreePricing::least_cost(const TreePair& cheapest, const TreePair& of_few_writers) const {
+  std::vector<bool> writes(writing_.size(), false);
+  for (const int parent : of_few_writers.down)
+    if (parent != no_parent) writes[at(parent)] = true;
+  double few = cost_of_edges(of_few_writers);
+  // Any other tree has two writers beside its root.
+  const auto root = std::find(cheapest.down.begin(), cheapest.down.end(), no_parent) - cheapest.down.begin();
+  double first = std::numeric_limits<double>::infinity(), second = first;
+  for (std::size_t rank = 0; rank < writing_.size(); ++rank) {
+    if (writes[rank]) few += writing_[rank];
+    if (rank == static_cast<std::size_t>(root)) continue;
+    second = std::min(second, std::max(first, writing_[rank]));
+    first = std::min(first, writing_[rank]);
+  }
+  return std::min(few, cost_of(cheapest) + first + second);
 }
 
 TreePair TreePricing::thinned(TreePair pair, double dearer) const {

@@ -148,7 +148,10 @@ class TreeProgram {
       work_ += tree_work(limits_.ranks());
       const TreePair pair = pricing.cheapest(root);
       gained = add(pricing.thinned(pair, next_to_nothing), current) || add(pair, current) || gained;
-      return pricing.cost_of(pair);
+      if (!pricing.has_writers()) return pricing.cost_of(pair);
+      const TreePair of_few = pricing.cheapest_of_few_writers(root);
+      gained = add(of_few, current) || gained;
+      return pricing.least_cost(pair, of_few);
     };
     double cheapest = std::numeric_limits<double>::infinity();
     if (every_root) {
