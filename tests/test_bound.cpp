@@ -1,8 +1,11 @@
 #include "planner/bound.hpp"
 
 #include <bit>
+#include <collectives/plan.hpp>
+#include <numeric>
 #include <random>
 
+#include "machines.hpp"
 #include "planner/cost.hpp"
 #include "planner/flow.hpp"
 #include "planner/survey.hpp"
@@ -124,6 +127,16 @@ TEST_CASE("ports alone bound an all-gather by (N-1)/N, and what is shared by all
       if (auto& route = fabric.links[fabric.index(from, to)].route; from / 4 != to / 4) route.insert(route.begin() + 1, 16);
   CHECK(all_reduce_cut(Limits(fabric)).mb_per_s == 900);
   CHECK(all_reduce_cut(Limits(fabric)).ranks == 4);
+}
+
+TEST_CASE("what has to leave a switch in an all-to-all is bounded by its uplink", "[planner][bound]") {
+  const Machine machine = test_machine("pcie_switches_16x.json");
+  std::vector<int> devices(16);
+  std::iota(devices.begin(), devices.end(), 0);
+  const PlanReport report = plan_call(machine, devices, {.collective = Collective::all_to_all, .count = 1 << 22, .type = DataType::bfloat16});
+  CAPTURE(report.candidates[0].busiest, report.candidates[0].gap);
+  CHECK_THAT(report.candidates[0].busiest, ContainsSubstring("uplink"));
+  CHECK(report.candidates[0].gap == 0);
 }
 
 TEST_CASE("what host memory takes once for all its readers is bounded by their slots and by what each must write", "[planner][bound]") {

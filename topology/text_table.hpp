@@ -35,9 +35,8 @@ class TableReader {
   std::optional<TableLine> next();
   /// The next line with a word in it; fails at the end of the text if there is none.
   TableLine next_row(std::string_view expected);
-  /// Where the next line begins; setting it goes back.
+  /// Where the next line begins.
   std::size_t offset() const { return offset_; }
-  void go_to(std::size_t offset) { offset_ = offset; }
 
  private:
   const SourceText& source_;

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <set>
+#include <vector>
 
 #include "planner/flow.hpp"
 
@@ -133,13 +136,29 @@ double crossing_us(const Limits& limits, const std::function<double(std::uint32_
   const std::uint32_t all = (1u << limits.ranks()) - 1;
   double longest = 0;
   const auto look_at = [&](const Cut& cut) { longest = std::max(longest, bytes_leaving(cut.inside) / static_cast<double>(cut.mb_per_s)); };
-  for (int rank = 0; rank < limits.ranks(); ++rank) {
-    look_at(finder.around(1u << rank));
-    look_at(finder.around(all ^ 1u << rank));
-    for (int to = 0; to < limits.ranks(); ++to)
-      if (to != rank) look_at(finder.between(rank, to));
+  std::set<std::uint32_t> sides;
+  std::vector<std::uint32_t> before(static_cast<std::size_t>(limits.count()), 0), behind(before);
+  for (int from = 0; from < limits.ranks(); ++from) {
+    sides.insert({1u << from, all ^ 1u << from});
+    for (int to = 0; to < limits.ranks(); ++to) {
+      if (to == from) continue;
+      look_at(finder.between(from, to));
+      for (const int limit : limits.on(from, to)) {
+        before[static_cast<std::size_t>(limit)] |= 1u << from;
+        behind[static_cast<std::size_t>(limit)] |= 1u << to;
+      }
+    }
   }
+  for (int limit = 0; limit < limits.count(); ++limit)
+    if (limits[limit].resource >= 0) sides.insert({before[static_cast<std::size_t>(limit)], all ^ behind[static_cast<std::size_t>(limit)]});
+  for (const std::uint32_t side : sides)
+    if (side != 0 && side != all) look_at(finder.around(side));
   return longest;
+}
+
+double gap_of(double us, double bound_us) {
+  const double ratio = us / bound_us;
+  return std::abs(ratio - 1) < 1e-6 ? 0 : ratio - 1;
 }
 
 }  // namespace collectives

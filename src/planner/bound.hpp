@@ -27,7 +27,11 @@ Cut reduce_scatter_cut(const Limits& limits);
 Cut all_reduce_cut(const Limits& limits);
 
 /// What no collective takes less than, in us, of which so many bytes have to leave each set of ranks, a bit each. Looks at every rank by itself, at
-/// all but that, and at the least cut between any two: the least of all if no more has to leave larger sets, as of a broadcast.
+/// all but that, at those before and behind each resource, such as a switch's uplink, and at the least cut between any two: the least of all if no
+/// more has to leave larger sets, as of a broadcast.
 double crossing_us(const Limits& limits, const std::function<double(std::uint32_t inside)>& bytes_leaving);
+
+/// How much more than a bound this is. Bounds are found to some digits only: what is beyond them is nothing.
+double gap_of(double us, double bound_us);
 
 }  // namespace collectives

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "planner/bound.hpp"
 #include "planner/planner.hpp"
 
 namespace collectives {
@@ -35,9 +36,6 @@ std::string ranks_in_words(const Fabric& fabric) {
                                      : "each reaches every other directly";
   return fmt::format("{} {} ({})", fabric.ranks, fabric.backend == Backend::host ? "CPU ranks" : "GPUs", reach);
 }
-
-/// How much more is moved than a bound proves must be. Bounds are found to some digits only: what is beyond them is nothing.
-double gap_of(double ratio) { return std::abs(ratio - 1) < 1e-6 ? 0 : ratio - 1; }
 
 /// Is it certainly the faster, by the model?
 bool is_faster(const Candidate& candidate, const Candidate& than) { return candidate.predicted_us < 0.9995 * than.predicted_us; }
@@ -105,7 +103,7 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
                                  .traffic_us = cost.load_us_per_byte * static_cast<double>(plan.bytes),
-                                 .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte * survey_.bound_over(planned->wire)) : 0,
+                                 .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte, 1 / survey_.bound_over(planned->wire)) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), fabric_),
                                  .note = {}});
   }

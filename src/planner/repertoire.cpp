@@ -140,7 +140,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(bytes),
                                  .predicted_us = planned->predicted_us,
                                  .traffic_us = cost.load_us_per_byte * static_cast<double>(bytes),
-                                 .gap = report.bound_us > 0 ? cost.load_us_per_byte * static_cast<double>(bytes) / report.bound_us - 1 : 0,
+                                 .gap = report.bound_us > 0 ? gap_of(cost.load_us_per_byte * static_cast<double>(bytes), report.bound_us) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), survey_.fabric),
                                  .note = note});
   }
