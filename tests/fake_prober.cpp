@@ -95,7 +95,11 @@ int serve_fake_probe(const std::vector<std::string>& faults) {
     }
     if (has("complain")) std::fprintf(stderr, "the prober complains\n");
   };
-  return serve_steps(0, 1, {.make_prober = make, .check_all_reduce = check});
+  const int status = serve_steps(0, 1, {.make_prober = make, .check_all_reduce = check});
+  char byte;
+  for (const std::string& fault : faults)
+    if (fault.starts_with("stay:")) (void)!::read(std::stoi(fault.substr(5)), &byte, 1);
+  return status;
 }
 
 }  // namespace collectives

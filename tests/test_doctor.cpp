@@ -1,4 +1,5 @@
 // The doctor's judgement, on what was made up for it, and the whole command where there is no GPU.
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include <filesystem>
@@ -216,7 +217,11 @@ TEST_CASE("what a child writes to standard error comes from its parent, and noth
   const int before = ::dup(STDERR_FILENO);
   ::dup2(ends[1], STDERR_FILENO);
   ::close(ends[1]);
-  (void)examined({"complain"});
+  // The child stays as long as this pipe is open here.
+  int alive[2];
+  REQUIRE(::pipe2(alive, O_CLOEXEC) == 0);
+  ::fcntl(alive[0], F_SETFD, 0);
+  (void)examined({"complain", "stay:" + std::to_string(alive[0])});
   ::dup2(before, STDERR_FILENO);
   ::close(before);
   // To the end, which comes although the child still lives.
@@ -227,6 +232,8 @@ TEST_CASE("what a child writes to standard error comes from its parent, and noth
   CHECK(said == "the prober complains\nthe prober complains\n");
   int status = 0;
   CHECK(::waitpid(-1, &status, WNOHANG) == 0);
+  ::close(alive[0]);
+  ::close(alive[1]);
   CHECK(abandoned_children() == 1);
 }
 
