@@ -80,10 +80,10 @@ void ProbeChild::stop() {
   ready_ = false;
   if (pid_ < 0) return;
   // It leaves by itself when its input ends; one that hangs does not, and one that hangs in the driver is left behind.
-  for (int i = 0; i < 200 && pid_ >= 0; ++i) {
-    if (::waitpid(pid_, nullptr, WNOHANG) != 0) pid_ = -1;
+  for (int i = 0; i < 200; ++i) {
+    if (::waitpid(pid_, nullptr, WNOHANG) != 0) break;  // and never a signal to -1, which is everybody
     if (i == 50) ::kill(pid_, SIGKILL);
-    if (pid_ >= 0) std::this_thread::sleep_for(10ms);
+    std::this_thread::sleep_for(10ms);
   }
   pid_ = -1;
   pass_on_complaints();
