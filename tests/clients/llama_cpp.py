@@ -216,16 +216,19 @@ def count_gpus(options):
 
 def main():
     parser = base.parser(__doc__.splitlines()[0], compares=True)
-    parser.add_argument("--models", metavar="FOLDER", default=os.path.join(tempfile.gettempdir(), "llama_cpp_client"), help="where the models are written and found again (default: %(default)s)")
+    parser.add_argument("--models", metavar="FOLDER", help="where the models, 1.8 GB, are written and found again (default: beside the file of --json, else nowhere for long)")
     options = parser.parse_args()
     if why_not:
         base.skip(why_not)
     options.ranks = count_gpus(options)
-    os.makedirs(options.models, exist_ok=True)
-    kept = f"{options.json}.gguf" if options.json else os.path.join(options.models, "kept.gguf")
-    log = f"{options.json}.programs" if options.json else None  # what llama.cpp said
-    team = base.Team(work, 1, options, {"folder": options.models, "kept": os.path.abspath(kept), "log": log})
-    team.wait()
+    with tempfile.TemporaryDirectory() as passing:
+        beside = os.path.join(os.path.dirname(os.path.abspath(options.json)), "models") if options.json else passing
+        folder = options.models or beside
+        os.makedirs(folder, exist_ok=True)
+        kept = f"{options.json}.gguf" if options.json else os.path.join(passing, "kept.gguf")
+        log = f"{options.json}.programs" if options.json else None  # what llama.cpp said
+        team = base.Team(work, 1, options, {"folder": folder, "kept": os.path.abspath(kept), "log": log})
+        team.wait()
     team.finish()
 
 
