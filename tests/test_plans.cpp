@@ -111,7 +111,9 @@ TEST_CASE("moves of any size have a direct plan within the smallest slots", "[pl
 
 TEST_CASE("a move's threads hold its tile, which between two ranks is the only one up to four packs a thread", "[planner][plans]") {
   const Machine machine = test_machine("nvswitch_8x.json");
-  PlannerOptions options = usual_slots();
+  PlannerOptions options;
+  options.sentinel_slot_bytes = 20 * mib;
+  options.flagged_slot_bytes = 5 * mib;
   options.forced = AlgorithmChoice{Algorithm::one_shot};
   for (const int ranks : {2, 3, 4, 5, 6, 7, 8}) {
     const Planner planner(fabric_of(machine, first_devices(ranks)), options);
