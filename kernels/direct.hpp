@@ -9,9 +9,6 @@ namespace collectives::kernels {
 
 inline constexpr int max_direct_ranks = 8;
 
-/// Packs of a tile for each thread at most, where two ranks send a tile before they look for the one before.
-inline constexpr std::uint32_t paired_packs = 2;
-
 /// Where a direct call meets its peers.
 struct DirectPlaces : CallArgs {
   std::uint32_t lane_packs;              ///< of one lane of slots
@@ -60,7 +57,7 @@ void launch_one_shot(const DirectArgs& args, DataType type, int blocks, int thre
 void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream);
 
 /// Enqueues one call of blocks of `threads` workers, a multiple of 32, in each of which a thread has up to `move_once_packs` of a tile if there is
-/// one tile only, and `move_once_threads` at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most (base/move_shape.hpp).
+/// one tile only, and `move_once_threads` at most; else up to `streamed_move_packs`, and `streamed_move_threads` at most (base/direct_shape.hpp).
 void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
 
 /// Loads the kernels for this many ranks on the current device, as for the general family.

@@ -1,7 +1,7 @@
 // Moves, see direct_move.cuh.
 #include "base/cuda.hpp"
 #include "base/integers.hpp"
-#include "base/move_shape.hpp"
+#include "base/direct_shape.hpp"
 #include "base/require.hpp"
 #include "kernels/direct_move.cuh"
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/move_shape.hpp"
+#include "base/direct_shape.hpp"
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/direct_shape.hpp"
 #include "kernels/direct_call.cuh"
 
 // A call between two ranks that sends once, of more than a pack a thread, whose slots hold all its tiles: a one-shot all-reduce, which for two

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/integers.hpp"
-#include "base/move_shape.hpp"
+#include "base/direct_shape.hpp"
 #include "machines.hpp"
 #include "planner/planner.hpp"
 #include "planner/shape.hpp"

@@ -4,7 +4,7 @@
 #include <collectives/communicator.hpp>
 
 #include "base/integers.hpp"
-#include "base/move_shape.hpp"
+#include "base/direct_shape.hpp"
 
 namespace collectives {
 namespace {
@@ -133,12 +133,11 @@ bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::
 /// Two ranks that send once: tiles of two packs a thread, in slots that hold them all. 16 MB between two H200 take 51.5 us; with one pack a thread
 /// 53.5, with four 51.9, and with 256 threads of four 53.2. False if they do not fit.
 bool shape_pair(Plan& plan, std::size_t chunk_packs, int limit, std::size_t slot_bytes) {
-  constexpr std::size_t threads = 512, largest = 2 * threads;  // kernels/direct.hpp, paired_packs
   Plan pair = plan;
   pair.paired = true;
-  pair.threads = static_cast<int>(threads);
+  pair.threads = paired_threads;
   pair.blocks = limit;
-  pair.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(limit)), largest) * pack_bytes;
+  pair.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(limit)), std::size_t{paired_threads} * paired_packs) * pack_bytes;
   const std::size_t tiles = tiles_of(pair, chunk_packs);
   if (tiles * row_bytes(pair, 1) > slot_bytes) return false;
   pair.stages = static_cast<int>(tiles);

@@ -4,16 +4,19 @@
 
 #include "base/atomics.hpp"
 
-// How what only moves lies over threads and slots, as the planner plans it and the kernels do it (kernels/direct_move.cuh).
+// How direct calls lie over threads and slots, as the planner plans them and the kernels do them (kernels/README.md).
 namespace collectives {
 
-/// Of a call of many tiles. A thread holds this many packs for each peer twice, what it sends next, and what comes; between two ranks thrice, for
+/// Of two ranks that send once (kernels/direct_pair.cuh): threads a block, and the most packs of a tile that one has.
+constexpr std::uint32_t paired_threads = 512, paired_packs = 2;
+
+/// What only moves (kernels/direct_move.cuh), in many tiles. A thread holds this many packs for each peer twice, what it sends next, and what comes; between two ranks thrice, for
 /// what it sends after that. With the warp that minds the peers blocks are of 16, 12 or 8 warps, for that is what a multiprocessor's four
 /// register files divide among. Fewer than eight packs: their escapes, and what else a word says, are 32 bits.
 constexpr int streamed_move_packs(int ranks) { return ranks <= 3 ? 4 : ranks == 4 ? 3 : 2; }
 constexpr int streamed_move_threads(int ranks) { return ranks == 2 ? 480 : ranks <= 6 ? 352 : 224; }
 
-/// Of a call of one tile: one pack, two or four. With more than two ranks nothing but one has been measured.
+/// What only moves in one tile: one pack, two or four. With more than two ranks nothing but one has been measured.
 constexpr int move_once_packs(int ranks) { return ranks == 2 ? 4 : 1; }
 constexpr int move_once_threads = 512;
 
