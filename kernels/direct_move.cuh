@@ -234,11 +234,11 @@ class MoveOnce : Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>> {
 };
 
 /// Many tiles: at iteration i a block sends tile i and receives tile i-1. A load waits behind the stores to peers that its multiprocessor made
-/// before it, so what comes is asked for before sending, and so is, between two ranks, what is sent next; among more, which would need as many
+/// before it, so what comes is asked for before sending, and so is, between two ranks in one hop, what is sent next; else, as it would take as many
 /// registers again, that is asked for before waiting for what comes.
 /// Credits are awaited of those to whom a rank sends, and given to those from whom it receives. All that is waited for at an iteration, packs and
 /// credits, is of earlier iterations of the peers: whoever is furthest behind goes on.
-template <int N>
+template <int N, bool fetches_first = N == 2>
 class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>> {
   using Base = Mover<N, streamed_move_packs(N), StreamedCall<MoveArgs, EscapedWire, N>>;
 
@@ -302,16 +302,13 @@ class MoveStreamed : protected Mover<N, streamed_move_packs(N), StreamedCall<Mov
   }
 
   Packs ahead_;  ///< of the tile that is sent next
-
- private:
-  static constexpr bool fetches_first = N == 2;
 };
 
 /// A two-shot broadcast: at iteration i the root sends everyone tile i of its part, who passes on tile i-1 of it and receives the others'
 /// tile i-2. The root sends the message once.
 template <int N>
-class BroadcastStreamed : MoveStreamed<N> {
-  using Base = MoveStreamed<N>;
+class BroadcastStreamed : MoveStreamed<N, false> {
+  using Base = MoveStreamed<N, false>;
   using typename Base::Tile;
 
  public:
