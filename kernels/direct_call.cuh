@@ -87,11 +87,6 @@ class DirectCall {
 #pragma unroll
     for (int i = 0; i < count; ++i)
       if (wanted(i)) pack[i] = Wire::load(slot(i));
-    await(pack, slot, wanted);
-  }
-  /// Looks again at those that had not come when they were first looked at.
-  template <int count, typename Slot, typename Wanted>
-  __device__ void await(Pack (&pack)[count], Slot slot, Wanted wanted) {
     for (bool all = false; !all;) {
       all = true;
 #pragma unroll
