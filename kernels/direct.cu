@@ -29,8 +29,7 @@ __global__ void __launch_bounds__(most_threads + 32, 1) direct_pair(const __grid
 template <typename T, int N, bool two_shot>
 __global__ void __launch_bounds__(most_streaming_threads + 32, 1) direct_streamed(const __grid_constant__ DirectArgs args) {
   __shared__ std::uint32_t progress[16];
-  if (threadIdx.x % 32 == 0) progress[threadIdx.x / 32] = 0;
-  // By the warp whose word it is; the courier reads them when it has waited for all.
+  begin_progress(progress);
   DirectStreamed<T, N, two_shot>(args, progress).run();
 }
 

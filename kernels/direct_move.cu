@@ -1,7 +1,7 @@
 // Moves, see direct_move.cuh.
 #include "base/cuda.hpp"
-#include "base/integers.hpp"
 #include "base/direct_shape.hpp"
+#include "base/integers.hpp"
 #include "base/require.hpp"
 #include "kernels/direct_move.cuh"
 
@@ -16,15 +16,14 @@ __global__ void __launch_bounds__(move_once_threads + 32, 1) move_once(const __g
 template <int N>
 __global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) move_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
-  if (threadIdx.x % 32 == 0) progress[threadIdx.x / 32] = 0;
-  // By the warp whose word it is; the courier reads them when it has waited for all.
+  begin_progress(progress);
   MoveStreamed<N>(args, progress).run();
 }
 
 template <int N>
 __global__ void __launch_bounds__(streamed_move_threads(N) + 32, 1) broadcast_streamed(const __grid_constant__ MoveArgs args) {
   __shared__ std::uint32_t progress[16];
-  if (threadIdx.x % 32 == 0) progress[threadIdx.x / 32] = 0;
+  begin_progress(progress);
   BroadcastStreamed<N>(args, progress).run();
 }
 

@@ -17,6 +17,11 @@ __device__ inline std::uint32_t reported_word(const std::uint32_t* word) {
   return value;
 }
 
+/// By all threads before any reports: each warp empties its own word, so that none has to wait for another's doing it. Who reads them has waited for all.
+__device__ inline void begin_progress(std::uint32_t* words) {
+  if (threadIdx.x % 32 == 0) words[threadIdx.x / 32] = 0;
+}
+
 /// By a whole warp, `words` being the block's.
 __device__ inline void report_progress(std::uint32_t* words, std::uint32_t count) {
   __syncwarp();

@@ -4,8 +4,8 @@
 #include <map>
 #include <numeric>
 
-#include "base/integers.hpp"
 #include "base/direct_shape.hpp"
+#include "base/integers.hpp"
 #include "machines.hpp"
 #include "planner/planner.hpp"
 #include "planner/shape.hpp"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <collectives/communicator.hpp>
 
-#include "base/integers.hpp"
 #include "base/direct_shape.hpp"
+#include "base/integers.hpp"
 
 namespace collectives {
 namespace {
