@@ -9,6 +9,7 @@
 #include "kernels/direct_once.cuh"
 #include "kernels/direct_pair.cuh"
 #include "kernels/direct_streamed.cuh"
+#include "kernels/programmatic.cuh"
 
 namespace collectives::kernels {
 namespace {
@@ -61,10 +62,9 @@ void launch(const DirectArgs& args, DataType type, int blocks, int threads, Stre
     with_ranks(args.ranks, [&]<int N>() {
       const auto kernel = kernel_for<T, N, two_shot>(args, threads);
       const int workers = kernel == direct_streamed<T, N, two_shot> ? std::min(threads, most_streaming_threads) : threads;
-      kernel<<<blocks, workers + 32, 0, stream>>>(args);
+      launch_kernel(kernel, args, blocks, workers + 32, stream, args.early && kernel == direct_once<T, N, two_shot>);
     });
   });
-  cuda_check(cudaGetLastError());
 }
 
 }  // namespace
@@ -74,6 +74,12 @@ void launch_one_shot(const DirectArgs& args, DataType type, int blocks, int thre
 }
 void launch_two_shot(const DirectArgs& args, DataType type, int blocks, int threads, Stream stream) {
   launch<true>(args, type, blocks, threads, stream);
+}
+
+bool can_begin_early() {
+  cudaFuncAttributes attributes{};
+  cuda_check(cudaFuncGetAttributes(&attributes, direct_once<float, 2, false>));
+  return attributes.ptxVersion >= 90;
 }
 
 void preload_direct(int ranks) {

@@ -17,6 +17,7 @@ struct DirectPlaces : CallArgs {
   Pack* slots;                           ///< this rank's own lanes
   std::byte* pools[max_direct_ranks];    ///< as this rank addresses them
   bool in_device_memory;                 ///< the pools are
+  bool early;                            ///< a call of one tile is launched early, see programmatic.cuh
 };
 
 struct DirectArgs : DirectPlaces {
@@ -63,5 +64,8 @@ void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream);
 /// Loads the kernels for this many ranks on the current device, as for the general family.
 void preload_direct(int ranks);
 void preload_move(int ranks);
+
+/// Do the kernels for the current device know how to begin early? Those for GPUs before compute capability 9.0 do not.
+bool can_begin_early();
 
 }  // namespace collectives::kernels

@@ -45,9 +45,8 @@ void launch_move(const MoveArgs& args, int blocks, int threads, Stream stream) {
          "a move's tile has more packs than its threads can hold");
   with_ranks(args.ranks, [&]<int N>() {
     const auto kernel = args.relays ? broadcast_streamed<N> : once ? once_kernel<N>(packs) : move_streamed<N>;
-    kernel<<<blocks, threads + 32, 0, stream>>>(args);
+    launch_kernel(kernel, args, blocks, threads + 32, stream, args.early && once);
   });
-  cuda_check(cudaGetLastError());
 }
 
 void preload_move(int ranks) {

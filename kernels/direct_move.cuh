@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/direct_shape.hpp"
+#include "kernels/programmatic.cuh"
 #include "kernels/streamed_call.cuh"
 
 // Blocks from every rank to every other in one hop, bit for bit: all-gather, all-to-all, broadcast, scatter and gather. A thread's packs of a
@@ -206,6 +207,7 @@ class MoveOnce : Mover<N, unroll, DirectCall<MoveArgs, EscapedWire, N>> {
   using Base::Base;
 
   __device__ void run() {
+    begin_behind_others(this->args_.early);
     const Turn turn = this->turn();
     const std::uint32_t row = blockIdx.x * escaped_row_packs(this->args_.tile_packs, this->workers());
     const typename Base::Tile tile(this->args_, blockIdx.x * this->args_.tile_packs, row, this->workers());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/direct_call.cuh"
+#include "kernels/programmatic.cuh"
 
 // A call in which every thread has one whole pack of a chunk, or none: the slots hold the message and each phase runs once. For
 // aligned buffers, a whole number of packs and chunks of one length, so that there is no more code than that takes.
@@ -15,6 +16,7 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
   __device__ explicit DirectOnce(const DirectArgs& args) : Base(args) {}
 
   __device__ void run() {
+    begin_behind_others(this->args_.early);
     const Turn turn = this->turn();
     Pack pack[N];
     if (is_active()) load(pack);  // while the epoch is on its way

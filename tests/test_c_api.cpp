@@ -89,6 +89,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   options.pool_bytes = 1 << 20;
   options.mode = coll_mode_host;
   options.prove_links = 1;
+  options.programmatic_launch = 1;
   const coll_rank_pair refused[] = {{2, 0}, {1, 2}};
   options.refused = refused;
   options.refused_count = 2;
@@ -102,6 +103,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   CHECK(set.pool_bytes == std::size_t{1 << 20});
   CHECK(set.mode == PeerMode::host);
   CHECK(set.prove_links);
+  CHECK(set.programmatic_launch);
   CHECK(set.refused == std::vector<std::pair<int, int>>{{2, 0}, {1, 2}});
   options.refused = nullptr;
   CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("coll_options.refused is null"));
@@ -114,6 +116,7 @@ TEST_CASE("options of the first version leave what came later at its default", "
   const Options first = options_of(&options);
   CHECK_FALSE(first.mode);
   CHECK_FALSE(first.prove_links);
+  CHECK_FALSE(first.programmatic_launch);
   CHECK(first.refused.empty());
 }
 

@@ -105,6 +105,45 @@ TEST_CASE("calls on two streams of one communicator come out in the order they w
   }
 }
 
+TEST_CASE("small calls that start early find what is before them in the stream done, and nothing behind them starts too soon", "[gpu][early]") {
+  const std::size_t elements = GENERATE(8u, 4096u, 65'536u);
+  const bool captured = GENERATE(true, false);
+  Options options;
+  options.programmatic_launch = true;
+  options.first_epoch = 0xfffffff0u;  // crosses the wrap
+  Ranks ranks(devices_for(2), options, elements * 2 + 64);
+  Ranks between(devices_for(2), {}, elements * 2 + 64);  // its buffers: a copy of the operand, and the sum
+  Trial trial{DataType::bfloat16, ReduceOp::sum, elements, false, 0, 1};
+  // A copy, a sum, a move of what it gave, and what destroys all that these two have read.
+  const auto enqueue = [&](int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    const Stream stream = ranks.stream(rank);
+    Communicator& communicator = ranks.communicators[r];
+    void *copy = between.in[r].data(), *sum = between.out[r].data();
+    const DeviceScope scope(communicator.device());
+    cuda_check(cudaMemcpyAsync(copy, ranks.in[r].data(), elements * 2, cudaMemcpyDefault, stream));
+    communicator.all_reduce({copy, elements, trial.type}, {sum, elements, trial.type}, ReduceOp::sum, stream);
+    communicator.broadcast({sum, elements, trial.type}, {ranks.out[r].data(), elements, trial.type}, 1, stream);
+    communicator.all_reduce({sum, elements, trial.type}, {copy, elements, trial.type}, ReduceOp::sum, stream);
+    cuda_check(cudaMemsetAsync(sum, 0x55, elements * 2, stream));
+  };
+  std::vector<cudaGraphExec_t> graphs;
+  if (captured)
+    graphs = capture(ranks, [&](int rank) {
+      for (int repeat = 0; repeat < 5; ++repeat) enqueue(rank);
+    });
+  for (trial.seed = 2; trial.seed < 40; ++trial.seed) {
+    CAPTURE(elements, captured, trial.seed);
+    put(ranks, trial);
+    for (int repeat = 0; !captured && repeat < 5; ++repeat)
+      for (int rank = 0; rank < 2; ++rank) enqueue(rank);
+    if (captured) replay(ranks, graphs);
+    synchronize_all(ranks);
+    REQUIRE(wrong_ranks(ranks, trial) == 0);
+  }
+  forget(graphs);
+}
+
 TEST_CASE("two ranks that send once are exact in one tile and in many, around the ends of their tiles", "[gpu][pair]") {
   Options options;
   options.first_epoch = 0xfffffffcu;  // crosses the wrap

@@ -35,6 +35,7 @@ TEST_CASE("a bad value is an error that names the variable and what is allowed",
       {"COLLECTIVES_TIMEOUT_MS", "0", "milliseconds"},
       {"COLLECTIVES_TIMEOUT_MS", "99999999999999999999", "milliseconds"},
       {"COLLECTIVES_DISABLE", "yes", "0 or 1"},
+      {"COLLECTIVES_PROGRAMMATIC_LAUNCH", "on", "0 or 1"},
       {"COLLECTIVES_SUMMARY", "2", "0, 1 or ranks"},
   }));
   CAPTURE(name, value);

@@ -146,6 +146,7 @@ typedef struct coll_options {
   int prove_links;          /**< not 0: move data over links that no verification has proved, and avoid those that fail */
   const coll_rank_pair* refused; /**< ranks that shall not reach each other directly; read during the call; rank 0's count */
   size_t refused_count;
+  int programmatic_launch;  /**< not 0: small calls start while the kernel before them ends, as COLLECTIVES_PROGRAMMATIC_LAUNCH=1 asks for too */
 } coll_options;
 
 /** A call as far as its plan depends on it. The caller sets `size` to sizeof(coll_plan_request). */

@@ -36,6 +36,10 @@ struct Options {
   std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P where no mode is given; rank 0's count
   bool prove_links = true;                  ///< move data over links that no verification has proved, and avoid those that fail
   int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
+  /// Programmatic dependent launch: a small call's kernel starts while the one before it in the stream ends, and lets the one behind it start
+  /// early if that was launched so too, which must then wait with cudaGridDependencySynchronize before it touches memory. On GPUs
+  /// of compute capability 9.0 and later that no two ranks share; COLLECTIVES_PROGRAMMATIC_LAUNCH=1 asks for it too.
+  bool programmatic_launch = false;
   std::uint32_t first_epoch = 0;            ///< where the call counter starts; tests start it just before it wraps
 };
 

@@ -124,6 +124,8 @@ Environment read_environment() {
   environment.algorithm = value_of("COLLECTIVES_ALGORITHM");
   environment.nccl_fallback = value_of("COLLECTIVES_NCCL_FALLBACK");
   if (const auto value = value_of("COLLECTIVES_DISABLE"); !value.empty()) environment.disable = parse_switch("COLLECTIVES_DISABLE", value);
+  if (const auto value = value_of("COLLECTIVES_PROGRAMMATIC_LAUNCH"); !value.empty())
+    environment.programmatic_launch = parse_switch("COLLECTIVES_PROGRAMMATIC_LAUNCH", value);
   if (const auto value = value_of("COLLECTIVES_SUMMARY"); !value.empty()) environment.summary = parse_summary(value);
   return environment;
 }

@@ -37,6 +37,7 @@ struct Environment {
   std::uint32_t timeout_ms = 300'000;          ///< COLLECTIVES_TIMEOUT_MS
   std::string nccl_fallback;                   ///< COLLECTIVES_NCCL_FALLBACK; empty: the next in the loader's search order
   bool disable = false;                        ///< COLLECTIVES_DISABLE
+  bool programmatic_launch = false;            ///< COLLECTIVES_PROGRAMMATIC_LAUNCH
   CallSummary summary = CallSummary::none;     ///< COLLECTIVES_SUMMARY
 };
 

@@ -93,7 +93,8 @@ constexpr coll_options defaults{.size = sizeof(coll_options),
                                 .mode = coll_mode_environment,
                                 .prove_links = 0,
                                 .refused = nullptr,
-                                .refused_count = 0};
+                                .refused_count = 0,
+                                .programmatic_launch = 0};
 
 }  // namespace
 
@@ -131,6 +132,7 @@ Options options_of(const coll_options* options) {
   if (known.pool_bytes != 0) result.pool_bytes = known.pool_bytes;
   if (known.mode != coll_mode_environment) result.mode = enum_of<PeerMode>(known.mode, 3, "mode");
   result.prove_links = known.prove_links != 0;
+  result.programmatic_launch = known.programmatic_launch != 0;
   require(known.refused != nullptr || known.refused_count == 0, "coll_options.refused is null and its count is not 0");
   for (std::size_t i = 0; i < known.refused_count; ++i) result.refused.emplace_back(known.refused[i].a, known.refused[i].b);
   return result;

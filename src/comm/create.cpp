@@ -287,6 +287,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   context.mail_lanes = world->plans->first().mail_lanes(kernels::max_mail_lanes);
   context.mail_blocks = world->plans->first().mail_blocks();
   context.mail_wire = settings.options.wire;
+  context.early_launch = may_launch_early(settings, fabric);
   RankPool& pool = world->pools[0];
   Communicator communicator(std::make_unique<Impl>(world, pool, context, backend, settings.timeout_ms));
   // Nobody calls before every pool is ready and every kernel is loaded.

@@ -110,7 +110,8 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
                         .layout = layout,
                         .mail_lanes = world->plans->first().mail_lanes(kernels::max_mail_lanes),
                         .mail_blocks = world->plans->first().mail_blocks(),
-                        .mail_wire = settings.options.wire};
+                        .mail_wire = settings.options.wire,
+                        .early_launch = may_launch_early(settings, fabric)};
     set_addresses(context, *world, meeting);
     communicators.push_back(Communicator(std::make_unique<Impl>(world, world->pools[static_cast<std::size_t>(rank)], context, backend, settings.timeout_ms)));
   }

@@ -73,6 +73,9 @@ MeetingPlaces meeting_places(const Fabric& fabric);
 /// By rank: those with whom its link is not direct both ways, a bit each.
 RankMasks pairs_apart(const Fabric& fabric);
 
+/// A rank's next call must not take the place that another rank's running call on its GPU waits for.
+bool may_launch_early(const Settings& settings, const Fabric& fabric);
+
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout);
 
 /// What the ranks of one process share, alive until the last of them is gone: a rank may end while a peer still writes to it.

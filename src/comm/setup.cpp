@@ -77,6 +77,7 @@ Settings settings_from(const Options& options) {
   if (options.mode) settings.p2p = {.mode = *options.mode};
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
+  settings.options.programmatic_launch = options.programmatic_launch || environment.programmatic_launch;
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
   require(settings.timeout_ms > 0, "a deadline of 0 ms: expected at least 1");
   require(options.wire != Wire::escaped, "the escaped wire is forced: expected sentinel or flagged, for that one is taken where it fits");
@@ -206,6 +207,8 @@ MeetingPlaces meeting_places(const Fabric& fabric) {
   places.common = common;
   return places;
 }
+
+bool may_launch_early(const Settings& settings, const Fabric& fabric) { return settings.options.programmatic_launch && fabric.ranks_per_device <= 1; }
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout) {
   return {.forced = settings.options.algorithm,

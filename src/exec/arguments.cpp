@@ -246,6 +246,7 @@ void Arguments::fill_places(kernels::DirectPlaces& args, std::size_t lane_packs,
   args.slots = lane(own, 0);
   for (int rank = 0; rank < ranks; ++rank) args.pools[rank] = context_->pools[static_cast<std::size_t>(rank)];
   args.in_device_memory = context_->pools_in_device_memory;
+  args.early = context_->early_launch;
 }
 
 }  // namespace collectives

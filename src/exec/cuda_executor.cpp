@@ -45,6 +45,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_direct(context_.ranks);
     kernels::preload_move(context_.ranks);
     kernels::preload_local();
+    context_.early_launch = context_.early_launch && kernels::can_begin_early();
     kernels::preload_mail();
     if (context_.layout.copy_bytes > 0) {
       kernels::preload_copy();

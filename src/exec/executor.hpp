@@ -61,6 +61,7 @@ struct RankContext {
   int mail_lanes = 1;                  ///< of each direction of a pair, at most; the same on every rank
   int mail_blocks = 1;                 ///< that can run at once; each rank's own business
   std::optional<Wire> mail_wire{};     ///< forced for sends and receives, where `sentinel` means escaped; the same on every rank
+  bool early_launch = false;           ///< programmatic dependent launch of small calls where the kernels can; each rank's own business
   bool pools_in_device_memory = false;
   std::array<std::byte*, max_ranks> pools{};   ///< as this rank addresses them; null for those it neither writes nor reads
   std::array<std::byte*, max_ranks> common{};  ///< pools in host memory that all reach; the same as `pools` where nobody is out of reach
