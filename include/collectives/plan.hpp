@@ -37,6 +37,11 @@ struct AlgorithmChoice {
 COLLECTIVES_EXPORT AlgorithmChoice parse_algorithm(std::string_view text);
 COLLECTIVES_EXPORT std::string to_string(AlgorithmChoice choice);
 
+/// Is a buffer of it one message, not a block for each rank?
+constexpr bool is_one_message(Collective collective) {
+  return collective == Collective::all_reduce || collective == Collective::broadcast || collective == Collective::reduce;
+}
+
 /// What a plan is made for: a call as far as its plan depends on it.
 struct PlanRequest {
   Collective collective = Collective::all_reduce;
@@ -66,6 +71,7 @@ struct Plan {
   bool copies = false;          ///< copy engines move the data; blocks and threads are of the kernel that combines it
   bool through_host = false;    ///< what receivers could read out of their peers' memory goes through host memory, which is faster at this size
   double predicted_us = 0;
+  bool measured = false;        ///< the prediction follows from what this algorithm took when the ranks were tuned
 };
 
 /// How a plan is laid over threads and slots: "It runs as 16 blocks of 64 threads a rank, sentinel wire, ...".
@@ -78,6 +84,7 @@ struct Candidate {
   double bytes_per_rank = 0;     ///< the most that any rank sends
   double predicted_us = 0;
   double traffic_us = 0;         ///< of these: what its traffic alone takes, without latency and instructions
+  bool measured = false;         ///< `predicted_us` follows from what it took when the ranks were tuned
   double gap = 0;                ///< how much longer that is than the bound, if there is one: 0.05 is 5 %
   std::string busiest;           ///< the resource that its traffic waits for
   std::string note;              ///< why it was taken or passed over

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <tuple>
 
 #include "planner/bound.hpp"
@@ -91,18 +92,21 @@ std::string how_it_runs(const Plan& plan) {
 
 PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   const auto [count, type, op] = std::tuple(request.count, request.type, request.op);
-  PlanReport report{.plan = choose(count, {type, op}), .bound_us = 0, .candidates = {}, .explanation = {}};
+  const Operation operation = operation_of(request, options_);
+  PlanReport report{.plan = choose(count, operation), .bound_us = 0, .candidates = {}, .explanation = {}};
   const Plan& plan = report.plan;
   if (fabric_.ranks > 1) report.bound_us = static_cast<double>(plan.bytes) / survey_.bound_over(plan.wire);
   for (const Routine& routine : routines_) {
-    const auto planned = plan_routine(routine, plan.bytes, fabric_, options_, {type, op});
+    auto planned = plan_routine(routine, plan.bytes, fabric_, options_, operation);
     if (!planned) continue;  // its slots do not fit the pool
+    correct(*planned, kind_of(request.collective, operation), options_);
     const Cost& cost = routine.cost_over(planned->wire);
     report.candidates.push_back({.choice = routine.choice,
                                  .steps = cost.rounds,
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(plan.bytes),
                                  .predicted_us = planned->predicted_us,
                                  .traffic_us = cost.load_us_per_byte * static_cast<double>(plan.bytes),
+                                 .measured = planned->measured,
                                  .gap = fabric_.ranks > 1 ? gap_of(cost.load_us_per_byte, 1 / survey_.bound_over(planned->wire)) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), fabric_),
                                  .note = {}});
@@ -130,6 +134,33 @@ PlanReport Planner::explain_all_reduce(const PlanRequest& request) const {
   report.explanation += bound_in_words(report);
   report.explanation += fmt::format(" {}\n\n{}", how_it_runs(plan), table_of(report));
   return report;
+}
+
+std::string Planner::explain_timings(const PlanRequest& request) const {
+  const Timings& timings = options_.timings;
+  const CallKind kind = kind_of(request.collective, operation_of(request, options_));
+  const auto sizes = timings.sizes_of(kind);
+  if (sizes.empty()) return {};
+  const auto time = static_cast<std::time_t>(timings.taken_at);
+  std::tm utc{};
+  ::gmtime_r(&time, &utc);
+  std::string names;
+  for (const TimedPlan& timed : timings.plans)
+    if (timed.kind == kind) names += fmt::format("{}{}{}", names.empty() ? "" : ", ", to_string(timed.choice), timed.through_host ? " through host memory" : "");
+  std::string text = fmt::format("\nThese ranks were tuned at {:04}-{:02}-{:02} {:02}:{:02} UTC: the times of {} follow from what was measured then, all others are the model's.\n",
+                                 utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, names);
+  text += fmt::format("{:>10}  {:<14} {:>12} {:>12}\n", "bytes", "taken", "measured us", "model's us");
+  const std::size_t unit = size_of(request.type) * (is_one_message(request.collective) ? 1 : static_cast<std::size_t>(fabric_.ranks));
+  for (const std::size_t bytes : sizes) {
+    PlanRequest other = request;
+    other.count = std::max<std::size_t>(bytes / unit, 1);
+    const Plan taken = plan(other);
+    const TimedPlan* timed = timings.find(kind, taken.choice, taken.through_host);
+    const TimedSize* size = timed == nullptr ? nullptr : timed->at(taken.bytes);
+    const auto figure = [&](std::uint64_t TimedSize::*ns) { return size == nullptr ? std::string("-") : fmt::format("{:.2f}", static_cast<double>(size->*ns) / 1e3); };
+    text += fmt::format("{:>10}  {:<14} {:>12} {:>12}\n", in_words(static_cast<double>(bytes)), to_string(taken.choice), figure(&TimedSize::measured_ns), figure(&TimedSize::modelled_ns));
+  }
+  return text;
 }
 
 }  // namespace collectives

@@ -131,12 +131,40 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   Plan plan;
   plan.choice = routine.choice;
   plan.bytes = bytes;
+  plan.through_host = options.through_host;
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
   // What copy engines add has not been measured: no plan is compared by it, for they must be forced.
   const KernelCosts& kernels = plan.paired ? paired_kernels : plan.direct ? direct_kernels : plan.crews > 1 ? crew_kernels : general_kernels;
   plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
   return plan;
+}
+
+Operation operation_of(const PlanRequest& request, const PlannerOptions& options) {
+  const auto form = [&] {
+    const Collective collective = request.collective;
+    if (collective == Collective::all_reduce) return request.carried || request.scaled ? DirectForm::none : DirectForm::all_reduce;
+    if (!reduces(collective) && options.wire) return DirectForm::none;
+    if (collective == Collective::broadcast) return DirectForm::broadcast;
+    if (!reduces(collective)) return DirectForm::move;
+    // The direct kernels cut a message by packs: every block must begin with one.
+    const bool whole = !request.uneven && request.count * size_of(request.type) % 16 == 0;
+    return collective == Collective::reduce_scatter && whole && !request.scaled ? DirectForm::reduce_scatter : DirectForm::none;
+  };
+  return {request.type, request.op, form()};
+}
+
+CallKind kind_of(Collective collective, Operation operation) {
+  const bool sentinel = reduces(collective) && fits_sentinel(operation.type);
+  const bool sums = sentinel && operation.op == ReduceOp::sum;
+  return {.collective = collective, .direct = operation.form != DirectForm::none && (sums || !reduces(collective)), .sentinel = sentinel};
+}
+
+void correct(Plan& plan, CallKind kind, const PlannerOptions& options) {
+  const TimedPlan* timed = options.timings.find(kind, plan.choice, plan.through_host);
+  if (timed == nullptr) return;
+  plan.predicted_us *= timed->correction(plan.bytes);
+  plan.measured = true;
 }
 
 Planner::Planner(Planner&&) noexcept = default;
@@ -153,7 +181,16 @@ Planner::Planner(Survey survey, PlannerOptions options) : survey_(std::move(surv
   for (const AlgorithmChoice choice : choices_for(survey_, options_.forced))
     routines_.push_back(make_routine(choice, build_schedule(choice, survey_), survey_));
   others_ = std::make_unique<Repertoire>(survey_, options_);
-  if (may_go_through_host(fabric_, options_)) through_host_.reset(new Planner(survey_through_host(survey_), options_));
+  if (may_go_through_host(fabric_, options_)) {
+    options.through_host = true;
+    through_host_.reset(new Planner(survey_through_host(survey_), options));
+  }
+}
+
+void Planner::learn(const Timings& timings) {
+  options_.timings = timings;
+  others_->learn(timings);
+  if (through_host_) through_host_->learn(timings);
 }
 
 bool Planner::allows(AlgorithmChoice choice) const {
@@ -177,7 +214,26 @@ std::uint64_t Planner::digest() const {
       for (const Transfer& transfer : round)
         mix(static_cast<std::uint64_t>(transfer.chunk) << 16 | static_cast<std::uint64_t>(transfer.from) << 8 | static_cast<std::uint64_t>(transfer.to));
   }
+  for (const TimedPlan& plan : options_.timings.plans) {
+    mix(static_cast<std::uint64_t>(plan.kind.collective) << 2 | static_cast<std::uint64_t>(plan.kind.direct) << 1 | static_cast<std::uint64_t>(plan.kind.sentinel));
+    mix(static_cast<std::uint64_t>(plan.choice.algorithm) << 16 | static_cast<std::uint64_t>(plan.choice.arity) << 1 | static_cast<std::uint64_t>(plan.through_host));
+    for (const TimedSize& size : plan.sizes)
+      for (const std::uint64_t figure : {size.bytes, size.measured_ns, size.modelled_ns}) mix(figure);
+  }
   if (through_host_) mix(through_host_->digest());
+  return hash;
+}
+
+std::uint64_t Planner::model_digest() const {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto mix = [&](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3u; };
+  for (const DataType type : {DataType::bfloat16, DataType::int32})
+    for (std::size_t bytes = 1 << 10; bytes <= 64 << 20; bytes *= 16)
+      for (const Plan& plan : candidates({.count = bytes / size_of(type), .type = type})) {
+        mix(static_cast<std::uint64_t>(std::llround(plan.predicted_us * 1e3)));
+        mix(static_cast<std::uint64_t>(plan.blocks) << 32 | static_cast<std::uint64_t>(plan.threads));
+        mix(plan.tile_bytes);
+      }
   return hash;
 }
 
@@ -191,14 +247,14 @@ int Planner::mail_blocks() const { return block_limit(fabric_, options_); }
 Plan Planner::plan(const PlanRequest& request) const {
   const Plan here = plan_here(request);
   if (!through_host_) return here;
-  Plan there = through_host_->plan_here(request);
-  there.through_host = true;
+  const Plan there = through_host_->plan_here(request);
   return there.wire == Wire::sentinel && weighed_ns(there) < weighed_ns(here) ? there : here;
 }
 
 PlanReport Planner::explain(const PlanRequest& request) const {
   const Plan taken = plan(request);
   PlanReport report = planner_of(taken).explain_here(request);
+  report.explanation += explain_timings(request);
   if (!taken.through_host) return report;
   report.plan = taken;
   report.explanation += fmt::format("\nAll of this is of ways through host memory. Receivers that could read out of their peers' memory would take {:.2f} us.\n", plan_here(request).predicted_us);
@@ -207,7 +263,22 @@ PlanReport Planner::explain(const PlanRequest& request) const {
 
 Plan Planner::plan_here(const PlanRequest& request) const {
   if (request.collective != Collective::all_reduce) return others_->plan(request);
-  return choose(request.count, {request.type, request.op, request.carried || request.scaled ? DirectForm::none : DirectForm::all_reduce});
+  return choose(request.count, operation_of(request, options_));
+}
+
+std::vector<Plan> Planner::candidates(const PlanRequest& request) const {
+  std::vector<Plan> plans;
+  if (request.collective == Collective::all_reduce) {
+    for (const Routine& routine : routines_)
+      if (allows(routine.choice))
+        if (const auto plan = plan_routine(routine, request.count * size_of(request.type), fabric_, options_, operation_of(request, options_))) plans.push_back(*plan);
+  } else {
+    plans = others_->candidates(request);
+  }
+  if (!through_host_) return plans;
+  for (const Plan& plan : through_host_->candidates(request))
+    if (plan.wire == Wire::sentinel) plans.push_back(plan);
+  return plans;
 }
 
 PlanReport Planner::explain_here(const PlanRequest& request) const {
@@ -236,7 +307,8 @@ Plan Planner::choose(std::size_t count, Operation operation) const {
   std::optional<Plan> best;
   for (const Routine& routine : routines_) {
     if (!allows(routine.choice)) continue;
-    const auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);
+    auto plan = plan_routine(routine, count * size_of(operation.type), fabric_, options_, operation);
+    if (plan) correct(*plan, kind_of(Collective::all_reduce, operation), options_);
     if (plan && (!best || weighed_ns(*plan) < weighed_ns(*best))) best = plan;
   }
   require(

@@ -10,6 +10,7 @@
 #include "planner/cost.hpp"
 #include "planner/program.hpp"
 #include "planner/survey.hpp"
+#include "planner/timings.hpp"
 #include "topology/fabric.hpp"
 
 namespace collectives {
@@ -33,6 +34,8 @@ struct PlannerOptions {
   std::size_t flagged_slot_bytes = 0;   ///< of one half of those for flagged packs
   std::size_t copy_slot_bytes = 0;      ///< of all slots for copy engines together
   int max_blocks = 0;                   ///< 0: no limit beside the fabric's
+  Timings timings{};                    ///< what was measured here, if anything
+  bool through_host = false;            ///< the plans are those through host memory of ranks that could pull; set by Planner
 };
 
 /// So much more time a direct algorithm may take, in percent, before another is taken: what the model cannot tell apart goes to those
@@ -59,6 +62,11 @@ Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Survey& su
 /// the pool.
 std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, const Fabric& fabric, const PlannerOptions& options, Operation operation);
 
+Operation operation_of(const PlanRequest& request, const PlannerOptions& options);
+CallKind kind_of(Collective collective, Operation operation);
+/// Corrects the model's prediction by what was measured of such calls, if anything was.
+void correct(Plan& plan, CallKind kind, const PlannerOptions& options);
+
 class Repertoire;
 
 /// Chooses. A pure function of its arguments: every rank that asks gets the same plan.
@@ -80,6 +88,10 @@ class Planner {
   /// What `rank` runs for a plan that was made for `request`. Lives as long as this planner.
   const Program& program(const PlanRequest& request, const Plan& plan, int rank) const;
   const Schedule& schedule(const PlanRequest& request, const Plan& plan) const;
+  /// Every plan that the options allow, as the model alone predicts them.
+  std::vector<Plan> candidates(const PlanRequest& request) const;
+  /// Plans by these timings from now on. Before anybody else plans by this.
+  void learn(const Timings& timings);
 
   /// The least predicted time of those that fit the slots. Throws Error(out_of_memory) if none does.
   Plan all_reduce(std::size_t count, DataType type, ReduceOp op) const;
@@ -90,12 +102,15 @@ class Planner {
   /// The program of a plan's algorithm for each rank. Throws Error(invalid_argument) for one that was not built.
   const Routine& routine(AlgorithmChoice choice) const;
   const Fabric& fabric() const { return fabric_; }
+  const PlannerOptions& options() const { return options_; }
   /// In how many parts at once a message from one rank to another may travel, up to `most`. The same on every rank.
   int mail_lanes(int most) const;
   /// How many thread blocks a rank's sends and receives may have: all of them run at once, beside those of other ranks on its GPU.
   int mail_blocks() const;
-  /// Of the all-reduce's schedules, all of them: ranks whose digests differ would run schedules that do not fit together.
+  /// Of the all-reduce's schedules, all of them, and of the timings: ranks whose digests differ would run schedules that do not fit together.
   std::uint64_t digest() const;
+  /// Of what the model says of all-reduces of several sizes: another model's table of timings is none of ours.
+  std::uint64_t model_digest() const;
   const Survey& survey() const { return survey_; }
 
  private:
@@ -107,6 +122,7 @@ class Planner {
   Plan choose(std::size_t count, Operation operation) const;
   Plan plan_here(const PlanRequest& request) const;
   PlanReport explain_here(const PlanRequest& request) const;
+  std::string explain_timings(const PlanRequest& request) const;
   PlanReport explain_all_reduce(const PlanRequest& request) const;
 
   Survey survey_;
@@ -114,7 +130,7 @@ class Planner {
   PlannerOptions options_;
   std::vector<Routine> routines_;
   std::unique_ptr<Repertoire> others_;
-  std::unique_ptr<const Planner> through_host_;  ///< the same ranks without pulls, if there are any
+  std::unique_ptr<Planner> through_host_;  ///< the same ranks without pulls, if there are any
 };
 
 /// The slots of a pool that nothing bounds.

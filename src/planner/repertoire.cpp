@@ -16,8 +16,6 @@
 namespace collectives {
 namespace {
 
-bool is_one_message(Collective collective) { return collective == Collective::broadcast || collective == Collective::reduce; }
-
 void require_sound(const PlanRequest& request, int ranks) {
   require(is_valid(request.collective) && is_valid(request.type) && is_valid(request.op), "expected a collective, a data type and a reduction of this library");
   require(request.count <= std::numeric_limits<std::size_t>::max() / 16 / max_ranks / max_ranks, "the message is larger than any memory");
@@ -54,15 +52,6 @@ double bound_us(const PlanRequest& request, const Limits& limits) {
     return block * cut.ranks / static_cast<double>(cut.mb_per_s);
   }
   return crossing_us(limits, [&](std::uint32_t inside) { return block * blocks_leaving(request, inside, limits.ranks()); });
-}
-
-DirectForm direct_form(const PlanRequest& request, const PlannerOptions& options) {
-  if (!reduces(request.collective) && options.wire) return DirectForm::none;
-  if (request.collective == Collective::broadcast) return DirectForm::broadcast;
-  if (!reduces(request.collective)) return DirectForm::move;
-  // The direct kernels cut a message by packs: every block must begin with one.
-  const bool whole = !request.uneven && request.count * size_of(request.type) % 16 == 0;
-  return request.collective == Collective::reduce_scatter && whole && !request.scaled ? DirectForm::reduce_scatter : DirectForm::none;
 }
 
 /// All blocks of the larger buffer: what nccl-tests calls the size.
@@ -102,13 +91,27 @@ PlannerOptions Repertoire::options_for(Collective collective) const {
   return options;
 }
 
-std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
+std::optional<Plan> Repertoire::model_by(AlgorithmChoice choice, const PlanRequest& request) const {
   const std::size_t bytes = chunked_bytes(request, survey_.fabric.ranks);
   const Routine& wanted = routine(request.collective, choice, request.root);
-  auto plan = plan_routine(wanted, bytes, survey_.fabric, options_for(request.collective), {request.type, request.op, direct_form(request, options_)});
+  auto plan = plan_routine(wanted, bytes, survey_.fabric, options_for(request.collective), operation_of(request, options_));
   if (!plan) return {};
   plan->bytes = message_bytes(request, survey_.fabric.ranks);
   return plan;
+}
+
+std::optional<Plan> Repertoire::plan_by(AlgorithmChoice choice, const PlanRequest& request) const {
+  auto plan = model_by(choice, request);
+  if (plan) correct(*plan, kind_of(request.collective, operation_of(request, options_)), options_);
+  return plan;
+}
+
+std::vector<Plan> Repertoire::candidates(const PlanRequest& request) const {
+  require_sound(request, survey_.fabric.ranks);
+  std::vector<Plan> plans;
+  for (const AlgorithmChoice choice : allowed(request.collective))
+    if (const auto plan = model_by(choice, request)) plans.push_back(*plan);
+  return plans;
 }
 
 Plan Repertoire::plan(const PlanRequest& request) const {
@@ -140,6 +143,7 @@ PlanReport Repertoire::explain(const PlanRequest& request) const {
                                  .bytes_per_rank = cost.sent_share * static_cast<double>(bytes),
                                  .predicted_us = planned->predicted_us,
                                  .traffic_us = cost.load_us_per_byte * static_cast<double>(bytes),
+                                 .measured = planned->measured,
                                  .gap = report.bound_us > 0 ? gap_of(cost.load_us_per_byte * static_cast<double>(bytes), report.bound_us) : 0,
                                  .busiest = name_of_busiest(cost, survey_.limits_over(planned->wire), survey_.fabric),
                                  .note = note});

@@ -16,6 +16,10 @@ class Repertoire {
 
   Plan plan(const PlanRequest& request) const;
   PlanReport explain(const PlanRequest& request) const;
+  /// Every plan that the options allow, as the model alone predicts them.
+  std::vector<Plan> candidates(const PlanRequest& request) const;
+  /// Before anybody else plans by this.
+  void learn(const Timings& timings) { options_.timings = timings; }
   /// Lives as long as this.
   const Routine& routine(Collective collective, AlgorithmChoice choice, int root) const;
 
@@ -25,10 +29,11 @@ class Repertoire {
   std::vector<AlgorithmChoice> built(Collective collective) const;
   std::vector<AlgorithmChoice> allowed(Collective collective) const;
   PlannerOptions options_for(Collective collective) const;
+  std::optional<Plan> model_by(AlgorithmChoice choice, const PlanRequest& request) const;
   std::optional<Plan> plan_by(AlgorithmChoice choice, const PlanRequest& request) const;
 
   const Survey survey_;
-  const PlannerOptions options_;
+  PlannerOptions options_;
   mutable std::mutex mutex_;
   mutable std::map<Key, Routine> routines_;
 };

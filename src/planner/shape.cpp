@@ -16,9 +16,6 @@ constexpr int most_blocks = 132;  // what the flags in a pool have room for, and
 // Of a GPU that the machine's description says nothing of: any that has peers to talk to has these.
 constexpr std::uint32_t least_multiprocessors = 32;
 
-/// Can this type do with a word that no value uses?
-bool fits_sentinel(DataType type) { return type == DataType::float32 || type == DataType::float16 || type == DataType::bfloat16; }
-
 Wire wire_for(const PlannerOptions& options, const Fabric& fabric, DataType type, std::size_t bytes) {
   if (!fits_sentinel(type)) return Wire::flagged;
   if (options.wire) return *options.wire;
@@ -230,6 +227,8 @@ std::size_t slot_bytes_of(const Plan& plan) {
   if (plan.wire != Wire::escaped) return plan.tile_bytes;
   return std::size_t{escaped_row_packs(static_cast<std::uint32_t>(plan.tile_bytes / pack_bytes), static_cast<std::uint32_t>(plan.threads))} * pack_bytes;
 }
+
+bool fits_sentinel(DataType type) { return type == DataType::float32 || type == DataType::float16 || type == DataType::bfloat16; }
 
 bool has_copy_engines(const Fabric& fabric) { return fabric.backend == Backend::cuda && fabric.ranks > 1 && fabric.ranks_per_device <= 1; }
 

@@ -10,6 +10,9 @@ namespace collectives {
 /// Of copies: slots of a lane that are written, read and free in turn.
 inline constexpr std::size_t copy_buffers = 3;
 
+/// Can this type do with a word that no value uses?
+bool fits_sentinel(DataType type);
+
 /// Has every rank copy engines of its own? Ranks that share a GPU share its queues of copies, where one rank's would wait for
 /// another's behind it.
 bool has_copy_engines(const Fabric& fabric);
