@@ -37,6 +37,7 @@ TEST_CASE("a bad value is an error that names the variable and what is allowed",
       {"COLLECTIVES_DISABLE", "yes", "0 or 1"},
       {"COLLECTIVES_PROGRAMMATIC_LAUNCH", "on", "0 or 1"},
       {"COLLECTIVES_SUMMARY", "2", "0, 1 or ranks"},
+      {"COLLECTIVES_TUNED", "yes", "0 or 1"},
   }));
   CAPTURE(name, value);
   const Variable variable(name, value);

@@ -1,9 +1,6 @@
 #include "topology/verify_cache.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <ctime>
@@ -11,10 +8,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "base/env.hpp"
-#include "base/file_descriptor.hpp"
 #include "base/log.hpp"
 #include "base/require.hpp"
+#include "topology/cache_file.hpp"
 
 namespace collectives {
 namespace {
@@ -23,13 +19,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int format = 1;
-constexpr std::size_t largest_file = 4u << 20;
-
-std::uint64_t hash_of(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
-}
 
 std::string line_of(const fs::path& path) {
   std::ifstream file(path);
@@ -38,14 +27,7 @@ std::string line_of(const fs::path& path) {
   return line;
 }
 
-/// What a GPU is called across processes.
 std::string lasting_name(const Node& node) { return node.uuid.empty() ? node.pci : node.uuid; }
-
-std::string name_of_device(const Machine& machine, int device) {
-  for (const Node& node : machine.nodes)
-    if (node.kind == NodeKind::gpu && node.device == device) return lasting_name(node);
-  return {};
-}
 
 std::map<std::string, int> devices_by_name(const Machine& machine) {
   std::map<std::string, int> devices;
@@ -55,7 +37,7 @@ std::map<std::string, int> devices_by_name(const Machine& machine) {
 }
 
 Json to_json(const LinkVerdict& link, const Machine& machine) {
-  return {{"from", name_of_device(machine, link.pair.from)}, {"to", name_of_device(machine, link.pair.to)},
+  return {{"from", lasting_name(machine, link.pair.from)}, {"to", lasting_name(machine, link.pair.to)},
           {"method", static_cast<int>(link.method)},         {"verdict", static_cast<int>(link.verdict)},
           {"first_bad_offset", link.first_bad_offset},       {"gb_per_s", link.gb_per_s},
           {"latency_us", link.latency_us},                   {"reason", link.reason}};
@@ -93,26 +75,13 @@ Verification from_json(const Json& json, const Machine& machine) {
   return verification;
 }
 
-/// The file's text if it is this user's alone to write.
-std::string trusted_text(int fd) {
-  struct stat status {};
-  system_check(::fstat(fd, &status), "fstat");
-  require(S_ISREG(status.st_mode) && status.st_uid == ::geteuid() && (status.st_mode & 022) == 0,
-          "it is another's, or others may write it");
-  require(static_cast<std::size_t>(status.st_size) <= largest_file, "it is too large");
-  std::string text(static_cast<std::size_t>(status.st_size), '\0');
-  const ssize_t count = ::read(fd, text.data(), text.size());
-  text.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
-  return text;
-}
-
-std::optional<fs::path> file_for(const std::string& identity) {
-  const auto directory = cache_directory();
-  if (!directory) return {};
-  return fs::path(*directory) / fmt::format("links-{:016x}.json", hash_of(identity));
-}
-
 }  // namespace
+
+std::string lasting_name(const Machine& machine, int device) {
+  for (const Node& node : machine.nodes)
+    if (node.kind == NodeKind::gpu && node.device == device) return lasting_name(node);
+  return {};
+}
 
 std::string identity_of(const Machine& machine, const fs::path& root) {
   std::vector<std::string> parts;
@@ -131,12 +100,11 @@ std::string identity_of(const Machine& machine, const fs::path& root) {
 }
 
 std::optional<Verification> read_verdicts(const fs::path& file, const Machine& machine, const std::string& identity, std::int64_t now_s) {
-  const FileDescriptor open(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!open && errno == ENOENT) return {};
   // Whatever is wrong with the file, the links can be proved anew. What JSON's library says of it would be a page.
   try {
-    require(static_cast<bool>(open), "it cannot be opened", ErrorCode::system);
-    const Json json = Json::parse(trusted_text(open.get()));
+    const auto text = read_cache_file(file);
+    if (!text) return {};
+    const Json json = Json::parse(*text);
     require(json.at("format").get<int>() == format, "it has another format");
     const auto time = json.at("time").get<std::int64_t>();
     if (json.at("identity").get<std::string>() != identity || time > now_s || now_s - time > cache_lifetime_s) {
@@ -155,31 +123,19 @@ std::optional<Verification> read_verdicts(const fs::path& file, const Machine& m
 void write_verdicts(const fs::path& file, const Machine& machine, const std::string& identity, std::int64_t now_s, const Verification& verification) {
   Json json = {{"format", format}, {"time", now_s}, {"identity", identity}, {"links", Json::array()}};
   for (const LinkVerdict& link : verification.links) json["links"].push_back(to_json(link, machine));
-  const std::string text = json.dump(1);
-  std::error_code error;
-  fs::create_directories(file.parent_path().parent_path(), error);
-  if (::mkdir(file.parent_path().c_str(), 0700) != 0 && errno != EEXIST) system_check(-1, fmt::format("mkdir {}", file.parent_path().string()));
-  std::string name = file.string() + ".XXXXXX";
-  const FileDescriptor open(system_check(::mkostemp(name.data(), O_CLOEXEC), fmt::format("mkostemp {}", name)));
-  const bool written = ::write(open.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(open.get()) == 0;
-  if (!written || ::rename(name.c_str(), file.c_str()) != 0) {
-    const int cause = errno;
-    (void)::unlink(name.c_str());
-    errno = cause;
-    system_check(-1, fmt::format("writing {}", file.string()));
-  }
+  write_cache_file(file, json.dump(1));
 }
 
 std::optional<Verification> cached_verification(const Machine& machine) {
   const std::string identity = identity_of(machine);
-  const auto file = file_for(identity);
+  const auto file = cache_file("links", identity);
   if (!file) return {};
   return read_verdicts(*file, machine, identity, std::time(nullptr));
 }
 
 bool cache_verification(const Machine& machine, const Verification& verification) {
   const std::string identity = identity_of(machine);
-  const auto file = file_for(identity);
+  const auto file = cache_file("links", identity);
   if (!file) return false;
   try {
     write_verdicts(*file, machine, identity, std::time(nullptr), verification);

@@ -6,13 +6,16 @@
 #include <optional>
 #include <string>
 
+#include "topology/cache_file.hpp"
+
 namespace collectives {
 
 /// What must be the same for an earlier verdict to hold: driver, firmware, IOMMU, the PCI tree and the GPUs in it. GPUs go by
 /// their uuids: CUDA's ordinals are no part of it, since CUDA_VISIBLE_DEVICES changes them. `root` holds sys/.
 std::string identity_of(const Machine& machine, const std::filesystem::path& root = "/");
 
-inline constexpr std::int64_t cache_lifetime_s = 30 * 24 * 3600;
+/// What a GPU is called across processes; empty if nothing lasting is known of it.
+std::string lasting_name(const Machine& machine, int device);
 
 /// Verdicts about GPUs of `machine` as ordinals of it. Nothing, and a line in the log unless there is no file, for a file that is
 /// another's, that others may write, too old, for another identity or broken.

@@ -3,6 +3,7 @@
 #include <array>
 #include <collectives/error.hpp>
 #include <collectives/plan.hpp>
+#include <collectives/tune.hpp>
 #include <collectives/types.hpp>
 #include <cstdint>
 #include <memory>
@@ -35,6 +36,7 @@ struct Options {
   std::optional<PeerMode> mode;             ///< beats COLLECTIVES_P2P; p2p throws Error(unsupported) that names the pairs without a link
   std::vector<std::pair<int, int>> refused; ///< ranks that shall not reach each other directly, beside COLLECTIVES_P2P where no mode is given; rank 0's count
   bool prove_links = true;                  ///< move data over links that no verification has proved, and avoid those that fail
+  std::optional<bool> tuned;                ///< plan by what `tune` measured of the same ranks before, if that was kept; beats COLLECTIVES_TUNED; rank 0's counts
   int max_blocks = 0;                       ///< the most thread blocks a call may use; 0: the planner's choice
   /// Programmatic dependent launch: a small call's kernel starts while the one before it in the stream ends, and lets the one behind it start
   /// early if that was launched so too, which must then wait with cudaGridDependencySynchronize before it touches memory. On GPUs
@@ -105,6 +107,14 @@ class COLLECTIVES_EXPORT Communicator {
   /// The same of all pairs that COLLECTIVES_P2P, as this process has it now, or a verification since says not to use. Throws the same, and
   /// Error(invalid_argument) for a value that is not allowed.
   void demote_refused();
+
+  /// Measures what the algorithms take on these ranks, where the model says that they may be the fastest, and plans by that from the next
+  /// call on; communicators that are made on the same ranks in the next month do so too. What was enqueued before ends as it began, and
+  /// graphs that were captured before keep their plans. Collective and blocking like `split`: every rank calls with the same options,
+  /// while the machine does nothing else. Takes as long as the options say, about, and as much memory as the largest size.
+  /// Throws Error(invalid_argument) for options that cannot be tried, Error(unsupported) for ranks that share a GPU: then nothing was enqueued; else
+  /// what calls throw.
+  TuneReport tune(const TuneOptions& options = {});
 
   /// The first call that went by the plans in force, of those calls that all ranks make, from 1; 0 while they are those of the beginning.
   std::uint64_t replanned_at() const;

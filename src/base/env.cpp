@@ -127,6 +127,7 @@ Environment read_environment() {
   if (const auto value = value_of("COLLECTIVES_PROGRAMMATIC_LAUNCH"); !value.empty())
     environment.programmatic_launch = parse_switch("COLLECTIVES_PROGRAMMATIC_LAUNCH", value);
   if (const auto value = value_of("COLLECTIVES_SUMMARY"); !value.empty()) environment.summary = parse_summary(value);
+  if (const auto value = value_of("COLLECTIVES_TUNED"); !value.empty()) environment.tuned = parse_switch("COLLECTIVES_TUNED", value);
   return environment;
 }
 

@@ -39,6 +39,7 @@ struct Environment {
   bool disable = false;                        ///< COLLECTIVES_DISABLE
   bool programmatic_launch = false;            ///< COLLECTIVES_PROGRAMMATIC_LAUNCH
   CallSummary summary = CallSummary::none;     ///< COLLECTIVES_SUMMARY
+  bool tuned = true;                           ///< COLLECTIVES_TUNED
 };
 
 /// Reads the variables anew. Throws Error(invalid_argument) that names the variable, its value and what is allowed.

@@ -59,7 +59,7 @@ void Communicator::Impl::start(const PlanRequest& request, Call call, Stream str
   call.carried = request.carried;
   call.root = request.root;
   call.plans = plans_mark_;
-  const Plan plan = planner_->plan(request);
+  const Plan plan = rehearsed_ != nullptr ? *rehearsed_ : planner_->plan(request);
   executor->enqueue(call, plan, planner_->program(request, plan, rank), stream);
   ++calls_;
 }

@@ -230,9 +230,24 @@ bool prove_together(Mesh& mesh, const RankContext& context, Fabric& fabric, cons
   return demote(fabric, failed, first);
 }
 
-std::unique_ptr<PlanShelf> plan_together(Mesh& mesh, const Fabric& fabric, const Settings& settings, const kernels::Layout& layout) {
+/// Rank 0's, on every rank.
+std::optional<Timings> agree_on_timings(Mesh& mesh, const KnownFabric& known, const Settings& settings, const Planner& planner) {
+  Bytes bytes;
+  if (mesh.rank() == 0)
+    if (const auto timings = kept_timings(settings, known.identity, planner)) {
+      const std::string text = to_text(*timings);
+      bytes.assign(text.begin(), text.end());
+    }
+  bytes.resize(gather_all(mesh, bytes.size())[0]);
+  if (bytes.empty()) return {};
+  bytes = mesh.all_gather(bytes)[0];
+  return timings_from_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+std::unique_ptr<PlanShelf> plan_together(Mesh& mesh, const KnownFabric& known, const Settings& settings, const kernels::Layout& layout) {
   const PlannerOptions options = planner_options(settings, layout);
-  auto planner = std::make_unique<Planner>(fabric, options);
+  auto planner = std::make_unique<Planner>(known.fabric, options);
+  if (const auto timings = agree_on_timings(mesh, known, settings, *planner)) planner->learn(*timings);
   // Packed trees come from a program in floating point: it must have come out the same everywhere.
   for (const std::uint64_t digest : gather_all(mesh, planner->digest()))
     require(digest == planner->digest(), "ranks made different plans for one machine: expected the same build of libcollectives on every rank", ErrorCode::mismatch);
@@ -280,7 +295,8 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   }
   if (meeting_places(fabric).own == PoolKind::device && !context.pools_in_device_memory) note_unmapped(known);
   if (rank == 0) log_choice(known, settings.p2p.mode);
-  world->plans = plan_together(mesh, fabric, settings, layout);
+  world->plans = plan_together(mesh, known, settings, layout);
+  world->identity = known.identity;
   world->settings = settings;
   world->layout = layout;
   world->reserve.emplace(mesh, context.pools_in_device_memory && context.common == context.pools ? layout.bytes() : 0);

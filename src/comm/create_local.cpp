@@ -93,7 +93,10 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
   }
   log_choice(known, settings.p2p.mode);
   const PlannerOptions plan_by = planner_options(settings, layout);
-  world->plans = std::make_unique<PlanShelf>(std::make_unique<Planner>(fabric, plan_by), plan_by);
+  auto planner = std::make_unique<Planner>(fabric, plan_by);
+  if (const auto timings = kept_timings(settings, known.identity, *planner)) planner->learn(*timings);
+  world->plans = std::make_unique<PlanShelf>(std::move(planner), plan_by);
+  world->identity = known.identity;
   world->local_board = std::make_unique<DemotionBoard>();
   world->settings = settings;
   world->layout = layout;

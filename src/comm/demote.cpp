@@ -94,18 +94,6 @@ const Planner& Communicator::Impl::planner_ahead() const {
   return round ? world->plans->without(round->apart) : *planner_;
 }
 
-template <typename Body>
-void Communicator::Impl::take_part(Body body) {
-  // The peers are on their way to a call that this rank will not make.
-  try {
-    body();
-  } catch (const Error& error) {
-    death_ = error;
-    executor->abort(true);
-    throw;
-  }
-}
-
 void Communicator::Impl::follow() {
   take_part([&] {
     if (const auto round = demotions.begin(calls_ + 1)) turn_to(*round);
@@ -132,10 +120,15 @@ void Communicator::Impl::turn_to(const DemotionBoard::Round& round) {
   const PoolBases& room = meeting_room();
   const Planner& planner = world->plans->without(round.apart);
   executor->reroute(pairs_apart(planner.fabric())[static_cast<std::size_t>(rank)], room);
-  planner_ = &planner;
-  plans_mark_ = mark_of(planner, round.number);
-  replanned_at = calls_ + 1;
+  go_by(planner, round.number);
   if (rank == 0) log(LogLevel::info, "from call {} on {} meet in host memory, as rank {} asked", replanned_at, list_pairs(round.apart), round.by);
+}
+
+void Communicator::Impl::go_by(const Planner& planner, std::uint64_t round) {
+  planner_ = &planner;
+  plans_mark_ = mark_of(planner, round);
+  replanned_at = calls_ + 1;
+  rehearsed_ = nullptr;  // it was the former planner's
 }
 
 void Communicator::Impl::turn_mail(int peer, bool sends, Stream stream) {

@@ -13,6 +13,7 @@
 #include "comm/reach.hpp"
 #include "comm/reserve.hpp"
 #include "exec/executor.hpp"
+#include "exec/timer.hpp"
 #include "memory/pool.hpp"
 #include "planner/planner.hpp"
 #include "planner/slot_shares.hpp"
@@ -77,6 +78,8 @@ RankMasks pairs_apart(const Fabric& fabric);
 bool may_launch_early(const Settings& settings, const Fabric& fabric);
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout);
+/// What was measured of these ranks before and kept, unless the settings say to ignore it.
+std::optional<Timings> kept_timings(const Settings& settings, const std::string& identity, const Planner& planner);
 
 /// What the ranks of one process share, alive until the last of them is gone: a rank may end while a peer still writes to it.
 struct World {
@@ -103,6 +106,7 @@ struct World {
   Settings settings;
   kernels::Layout layout;
   std::vector<int> devices;  ///< the ranks', as this process counts them; -1 for one that CUDA does not show here
+  std::string identity;      ///< of the ranks, where rank 0 is; empty where nothing is kept of them
   std::unique_ptr<PlanShelf> plans;
   std::unique_ptr<DemotionBoard> local_board;  ///< of ranks that are all in this process
   std::optional<SharedReserve> reserve;        ///< of others
@@ -135,6 +139,7 @@ class Communicator::Impl {
   void scatter(ConstBuffer in, Buffer out, int root, Stream stream);
   void exchange(std::span<const Send> sends, std::span<const Receive> receives, Stream stream);
   void barrier(Stream stream);
+  TuneReport tune(const TuneOptions& options);
   /// Throws what killed this communicator, if anything.
   void expect_alive(bool look);
   /// Takes links out, each pair named both ways, for all ranks.
@@ -163,6 +168,8 @@ class Communicator::Impl {
   /// Goes by the plans that begin with this rank's next call.
   void follow();
   void turn_to(const DemotionBoard::Round& round);
+  /// From the next call on. `round` tells plans apart that are made anew by the same.
+  void go_by(const Planner& planner, std::uint64_t round);
   /// Enqueues messages, each on its way: earlier ones of a direction may go over its link that later ones go without.
   void send_off(const Mail& mail, Stream stream);
   void turn_mail(int peer, bool sends, Stream stream);
@@ -178,16 +185,38 @@ class Communicator::Impl {
   /// Plans and enqueues what was checked.
   void start(const PlanRequest& request, Call call, Stream stream);
 
+  void tune_together(const TuneOptions& options, TuneReport& report);
+  /// What the slowest rank takes for a call by this plan, where the best so far takes `best_ns`, if any does.
+  std::uint64_t rehearse(const PlanRequest& request, const Plan& plan, std::uint64_t best_ns, Timer& timer);
+  /// A call on the timer's memory.
+  void call_in_place(const PlanRequest& request, Timer& timer);
+  /// The greatest of the ranks' values, on every rank.
+  std::uint64_t most_of(std::uint64_t value, Timer& timer);
+
   static std::uint32_t mark_of(const Planner& planner, std::uint64_t round);
 
   PoolBases room_;   ///< the pools in memory that all ranks reach
   bool lacks_room_;  ///< there are none yet, or not for this rank: all links were direct
   const Planner* planner_;
   std::uint32_t plans_mark_;
+  const Plan* rehearsed_ = nullptr;  ///< by which the next call goes while ranks are tuned, whatever the planner says
   std::uint64_t calls_ = 0;  ///< that all ranks make, enqueued by this one
   MessageCounts messages_{};  ///< enqueued
   RankMasks turned_{};       ///< messages that go another way than at first: to whom, from whom, a bit each
   std::optional<Error> death_;
 };
+
+template <typename Body>
+void Communicator::Impl::take_part(Body body) {
+  // The peers are on their way to a call that this rank will not make.
+  try {
+    body();
+  } catch (const Error& error) {
+    death_ = error;
+    // What a peer has done, the others learn from that peer.
+    if (!executor->fault(false)) executor->abort(true);
+    throw;
+  }
+}
 
 }  // namespace collectives

@@ -9,7 +9,8 @@
 
 namespace collectives {
 
-/// The plans of a communicator: those that it began with, and those without the links that were taken out since. For any thread.
+/// The plans of a communicator: those that it began with, and those without the links that were taken out since or by what was measured since.
+/// For any thread. None is ever thrown away: graphs and calls under way go by them.
 class PlanShelf {
  public:
   PlanShelf(std::unique_ptr<const Planner> first, PlannerOptions options) : first_(std::move(first)), options_(options) {}
@@ -17,6 +18,8 @@ class PlanShelf {
   const Planner& first() const { return *first_; }
   /// Without the links of these pairs, each named both ways. The same on every rank. Lives as long as this. Throws what Planner throws.
   const Planner& without(const RankMasks& apart);
+  /// The same by these timings, which were taken without those links.
+  const Planner& tuned(const RankMasks& apart, const Timings& timings);
 
  private:
   struct Later {

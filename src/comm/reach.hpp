@@ -19,6 +19,7 @@ using PairReasons = std::map<std::pair<int, int>, std::string>;
 struct KnownFabric {
   Fabric fabric;
   PairReasons reasons;
+  std::string identity{};  ///< of the ranks, for what is kept of them; empty where nothing can be
 };
 
 /// What the machine says of the pairs of these ranks' GPUs that lack access one way or the other. `devices` are CUDA ordinals.

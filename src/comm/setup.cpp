@@ -7,6 +7,7 @@
 
 #include "base/require.hpp"
 #include "comm/impl.hpp"
+#include "comm/timings_cache.hpp"
 #include "planner/shape.hpp"
 
 #if COLLECTIVES_HAS_CUDA
@@ -78,6 +79,7 @@ Settings settings_from(const Options& options) {
   if (!settings.options.pool_bytes) settings.options.pool_bytes = environment.pool_bytes;
   if (!settings.options.algorithm && !environment.algorithm.empty()) settings.options.algorithm = parse_algorithm(environment.algorithm);
   settings.options.programmatic_launch = options.programmatic_launch || environment.programmatic_launch;
+  if (!options.tuned) settings.options.tuned = environment.tuned;
   if (options.timeout_ms) settings.timeout_ms = *options.timeout_ms;
   require(settings.timeout_ms > 0, "a deadline of 0 ms: expected at least 1");
   require(options.wire != Wire::escaped, "the escaped wire is forced: expected sentinel or flagged, for that one is taken where it fits");
@@ -169,9 +171,11 @@ KnownFabric fabric_for(const std::vector<int>& devices, Backend backend, const S
   KnownFabric known;
   if (backend == Backend::host && settings.machine_file.empty()) {
     known.fabric = host_fabric(ranks);
+    known.identity = identity_of_host();
   } else {
     const Machine machine = settings.machine_file.empty() ? detected_with_verdicts() : read_machine_file(settings.machine_file);
     known = {fabric_of(machine, devices), reasons_of(machine, devices)};
+    if (settings.machine_file.empty()) known.identity = identity_of_gpus(machine, devices);
   }
   known.fabric.backend = backend;
   const PeerPolicy in_options{.refused = settings.options.refused};
@@ -209,6 +213,11 @@ MeetingPlaces meeting_places(const Fabric& fabric) {
 }
 
 bool may_launch_early(const Settings& settings, const Fabric& fabric) { return settings.options.programmatic_launch && fabric.ranks_per_device <= 1; }
+
+std::optional<Timings> kept_timings(const Settings& settings, const std::string& identity, const Planner& planner) {
+  if (!settings.options.tuned.value_or(true) || identity.empty()) return {};
+  return cached_timings(timings_identity(identity, planner));
+}
 
 PlannerOptions planner_options(const Settings& settings, const kernels::Layout& layout) {
   return {.forced = settings.options.algorithm,
