@@ -10,6 +10,7 @@
 #include "c_api/guard.hpp"
 #include "c_api/translate.hpp"
 #include "test.hpp"
+#include "variable.hpp"
 
 using namespace collectives;
 
@@ -77,7 +78,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   REQUIRE(coll_options_init(&options, sizeof options) == coll_success);
   const Options untouched = options_of(&options);
   CHECK(untouched.backend == Backend::automatic);
-  CHECK_FALSE((untouched.pool_bytes || untouched.algorithm || untouched.wire || untouched.timeout_ms || untouched.mode));
+  CHECK_FALSE((untouched.pool_bytes || untouched.algorithm || untouched.wire || untouched.timeout_ms || untouched.mode || untouched.tuned));
 
   options.algorithm = coll_kary_tree;
   options.arity = 3;
@@ -93,6 +94,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   const coll_rank_pair refused[] = {{2, 0}, {1, 2}};
   options.refused = refused;
   options.refused_count = 2;
+  options.tuned = 0;
   const Options set = options_of(&options);
   CHECK(set.algorithm == AlgorithmChoice{Algorithm::kary_tree, 3});
   CHECK(set.wire == Wire::sentinel);
@@ -104,6 +106,7 @@ TEST_CASE("options pass through unless the caller left them alone", "[c_api]") {
   CHECK(set.mode == PeerMode::host);
   CHECK(set.prove_links);
   CHECK(set.programmatic_launch);
+  CHECK(set.tuned == false);
   CHECK(set.refused == std::vector<std::pair<int, int>>{{2, 0}, {1, 2}});
   options.refused = nullptr;
   CHECK_THROWS_WITH(options_of(&options), ContainsSubstring("coll_options.refused is null"));
@@ -387,6 +390,19 @@ TEST_CASE("communicators are split, grouped and renewed through the C interface"
   CHECK(coll_comm_renew(nullptr, nullptr) == coll_invalid_argument);
   CHECK(untouched == ranks.comms[0]);
   for (coll_comm* comm : {parts[0], parts[2], groups[1], groups[2]}) CHECK(coll_comm_destroy(comm) == coll_success);
+}
+
+TEST_CASE("ranks are tuned through the C interface", "[c_api][tune]") {
+  const Variable nowhere("XDG_CACHE_HOME", "/nowhere");
+  Ranks ranks(2);
+  coll_error errors[2] = {};
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank) threads.emplace_back([&, rank] { errors[rank] = coll_comm_tune(ranks.comms[static_cast<std::size_t>(rank)], 20); });
+  for (std::thread& thread : threads) thread.join();
+  for (const coll_error error : errors) CHECK(error == coll_success);
+  std::uint64_t since = 0;
+  CHECK((coll_comm_replanned_at(ranks.comms[0], &since) == coll_success && since > 0));
+  CHECK(coll_comm_tune(nullptr, 0) == coll_invalid_argument);
 }
 
 TEST_CASE("a link is taken out through the C interface", "[c_api]") {

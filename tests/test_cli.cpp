@@ -1,9 +1,13 @@
 // The command as a whole: subcommands, exit status, what bad words get.
+#include <stdlib.h>
+
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli.hpp"
 #include "cli/options.hpp"
 #include "test.hpp"
+#include "variable.hpp"
 
 using cli::Exit;
 
@@ -110,4 +114,40 @@ TEST_CASE("types have the library's names and the models' short ones", "[cli]") 
   CHECK(cli::parse_type("fp32") == DataType::float32);
   CHECK(cli::parse_type("float") == DataType::float32);
   CHECK_THROWS_WITH(cli::parse_type("bf17"), ContainsSubstring("expected one of float"));
+}
+
+TEST_CASE("CPU ranks are tuned by the command, which says what was taken and measured", "[cli][tune]") {
+  char folder[] = "/tmp/collectives-cli-tune.XXXXXX";
+  const collectives::Variable cache("XDG_CACHE_HOME", ::mkdtemp(folder));
+  const std::filesystem::path kept = std::filesystem::path(folder) / "collectives";
+  const cli::Words words = {"tune", "--host", "3", "--largest", "16K", "--budget-ms", "20000"};
+  const auto with = [&](cli::Words more) {
+    more.insert(more.begin(), words.begin(), words.end());
+    return ask(more);
+  };
+  const Answer looked = with({"--no-keep", "--tp", "2"});
+  CHECK(looked.exit == Exit::healthy);
+  CHECK_THAT(looked.out, ContainsSubstring("2 CPU ranks: all that may be the fastest was measured in ") && ContainsSubstring("ms, not kept."));
+  CHECK_FALSE(std::filesystem::exists(kept));
+
+  const Answer answer = with({"--json", "--collectives", "all_reduce,all_gather", "--tp", "2,3"});
+  CHECK(answer.exit == Exit::healthy);
+  const auto all = nlohmann::json::parse(answer.out);
+  REQUIRE(all.size() == 2);
+  CHECK(all[0]["devices"] == std::vector<int>{0, 1});
+  CHECK(all[1]["devices"] == std::vector<int>{0, 1, 2});
+  for (const auto& group : all) {
+    CHECK(group["kept"] == true);
+    REQUIRE(group["sizes"].size() == 9);  // three sizes: sums of floats and of integers, and gathers
+    for (const auto& size : group["sizes"]) CHECK(size["after"]["measured_us"].get<double>() > 0);
+  }
+  CHECK(std::distance(std::filesystem::directory_iterator(kept), {}) == 2);
+
+  const Answer late = ask({"tune", "--host", "2", "--budget-ms", "0"});
+  CHECK(late.exit == Exit::inconclusive);
+  CHECK_THAT(late.out, ContainsSubstring("the time was up"));
+  for (const cli::Words& wrong : {cli::Words{"tune", "--host", "1"}, {"tune", "--host", "2", "--tp", "3"}, {"tune", "--host", "2", "--collectives", "all_to_all"},
+                                  {"tune", "--host", "2", "--collectives", ""}, {"tune", "--host", "2", "--largest", "100"}, {"tune", "--gpus", "x"}})
+    CHECK(ask(wrong).exit == Exit::unusable);
+  std::filesystem::remove_all(folder);
 }

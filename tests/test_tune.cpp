@@ -15,6 +15,12 @@
 #include "trial.hpp"
 #include "variable.hpp"
 
+#if COLLECTIVES_HAS_CUDA
+#include <cuda_runtime_api.h>
+
+#include "base/cuda.hpp"
+#endif
+
 using namespace collectives;
 
 namespace {
@@ -404,3 +410,85 @@ TEST_CASE("a broken table in the cache costs nothing but the table", "[comm][hos
   tune_and_keep(3, of_host_ranks());
   CHECK(plans_by_measurements(Communicator::create_local(counted(3), of_host_ranks())[0]));
 }
+
+#if COLLECTIVES_HAS_CUDA
+namespace {
+
+/// Every GPU there is, up to four.
+std::vector<int> own_devices() {
+  const int gpus = cuda_device_count();
+  REQUIRE(gpus > 0);
+  return counted(std::min(gpus, 4));
+}
+
+Options of_gpu_ranks() {
+  Options options;
+  options.backend = Backend::cuda;
+  options.timeout_ms = 10'000;
+  options.first_epoch = 0xfffffff0u;
+  return options;
+}
+
+void reduce(Ranks& ranks, const Trial& trial, int rank) {
+  ranks.communicators[static_cast<std::size_t>(rank)].all_reduce({ranks.in[static_cast<std::size_t>(rank)].data(), trial.count, trial.type},
+                                                                 {ranks.out[static_cast<std::size_t>(rank)].data(), trial.count, trial.type}, trial.op, ranks.stream(rank));
+}
+
+}  // namespace
+
+TEST_CASE("GPUs that were tuned plan by one table, in eager calls and in graphs of before and after, and keep it", "[gpu][tune]") {
+  const std::vector<int> devices = own_devices();
+  if (devices.size() < 2) return;  // what follows is of ranks that do not share a GPU
+  const OwnCache cache;
+  constexpr std::size_t elements = 300'001;
+  Ranks ranks(devices, of_gpu_ranks(), elements * 4 + 4096);
+  Trial trial{.type = DataType::bfloat16, .count = elements};
+  std::vector<cudaGraphExec_t> before(devices.size());
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    const DeviceScope scope(devices[static_cast<std::size_t>(rank)]);
+    cudaGraph_t graph = nullptr;
+    cuda_check(cudaStreamBeginCapture(ranks.stream(rank), cudaStreamCaptureModeGlobal));
+    reduce(ranks, trial, rank);
+    cuda_check(cudaStreamEndCapture(ranks.stream(rank), &graph));
+    cuda_check(cudaGraphInstantiate(&before[static_cast<std::size_t>(rank)], graph, 0));
+    cuda_check(cudaGraphDestroy(graph));
+  }
+  const auto outcomes = run_ranks(RanksAre::threads, ranks.size(), [&](int rank) {
+    Communicator& here = ranks.communicators[static_cast<std::size_t>(rank)];
+    TuneOptions options;
+    options.collectives = {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::broadcast, Collective::reduce};
+    options.budget_ms = 10'000;
+    const TuneReport report = here.tune(options);
+    expect_that(report.complete && report.kept == (rank == 0), "not complete, or not kept by rank 0");
+    for (const TunedSize& size : report.sizes) expect_that(size.after.measured && here.plan_for(size.request).choice == size.after.choice, "a plan that was not measured");
+    options = {};
+    const TuneReport again = here.tune(options);
+    expect_that(again.complete && again.took_ms < 2000, "an all-reduce takes " + std::to_string(again.took_ms) + " ms to tune");
+  });
+  CHECK(outcomes == all_well(ranks.size()));
+  for (trial.seed = 1; trial.seed <= 20; ++trial.seed) {
+    put(ranks, trial);
+    for (int rank = 0; rank < ranks.size(); ++rank) {
+      if (trial.seed % 2 == 0)
+        cuda_check(cudaGraphLaunch(before[static_cast<std::size_t>(rank)], ranks.stream(rank)));
+      else
+        reduce(ranks, trial, rank);
+    }
+    for (int rank = 0; rank < ranks.size(); ++rank) ranks.communicators[static_cast<std::size_t>(rank)].synchronize(ranks.stream(rank));
+    CAPTURE(trial.seed);
+    REQUIRE(wrong_ranks(ranks, trial) == 0);
+  }
+  for (cudaGraphExec_t graph : before) (void)cudaGraphExecDestroy(graph);
+  for (const std::size_t count : {std::size_t{1}, std::size_t{4099}, elements})
+    for (const Collective collective : {Collective::all_reduce, Collective::broadcast, Collective::reduce})
+      CHECK(mismatches(ranks, {.type = DataType::float32, .count = count, .seed = count, .collective = collective}) == 0);
+  CHECK(plans_by_measurements(Communicator::create_local(devices, of_gpu_ranks())[0]));
+  CHECK_FALSE(plans_by_measurements(Communicator::create_local({devices.rbegin(), devices.rend()}, of_gpu_ranks())[0]));
+}
+
+TEST_CASE("ranks that share a GPU are not tuned, and stay as they are", "[gpu][tune]") {
+  Ranks ranks({0, 0}, of_gpu_ranks(), 1 << 16);
+  CHECK_THROWS_WITH(ranks.communicators[0].tune(), ContainsSubstring("share a GPU"));
+  CHECK(mismatches(ranks, {.type = DataType::float32, .count = 1031, .seed = 1}) == 0);
+}
+#endif

@@ -147,6 +147,7 @@ typedef struct coll_options {
   const coll_rank_pair* refused; /**< ranks that shall not reach each other directly; read during the call; rank 0's count */
   size_t refused_count;
   int programmatic_launch;  /**< not 0: small calls start while the kernel before them ends, as COLLECTIVES_PROGRAMMATIC_LAUNCH=1 asks for too */
+  int tuned;                /**< 1: plan by what was measured of the same ranks before, 0: by the model alone, -1: as COLLECTIVES_TUNED says; rank 0's counts */
 } coll_options;
 
 /** A call as far as its plan depends on it. The caller sets `size` to sizeof(coll_plan_request). */
@@ -233,6 +234,11 @@ COLL_API coll_error coll_comm_subgroup(coll_comm* comm, const int* members, int 
  * the links since. Collective and blocking like coll_comm_split; what was enqueued before ends as it began. Graphs that were captured
  * before must not be replayed. On failure it is what it was. */
 COLL_API coll_error coll_comm_renew(coll_comm* comm, const coll_options* options);
+
+/** Measures what all-reduces of 1 KB to 64 MB take on these ranks, for this long about (0: 2000 ms), and plans by that from the next call on, and
+ * communicators on the same ranks for a month. Collective and blocking like coll_comm_split, while the machine does nothing else. Graphs that
+ * were captured before keep their plans. */
+COLL_API coll_error coll_comm_tune(coll_comm* comm, uint32_t budget_ms);
 
 /** Takes the link between two ranks out, both ways, for all ranks, from the next collective call on that no rank has begun; messages between
  * the two, from the first on that neither has asked for. Any rank may ask, alone; it waits for no other. A thread that drives several

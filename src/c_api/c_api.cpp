@@ -100,6 +100,14 @@ coll_error coll_comm_renew(coll_comm* comm, const coll_options* options) {
   return guard([&] { communicator_of(comm).renew(options_of(options)); });
 }
 
+coll_error coll_comm_tune(coll_comm* comm, uint32_t budget_ms) {
+  return guard([&] {
+    TuneOptions options;
+    if (budget_ms != 0) options.budget_ms = budget_ms;
+    (void)communicator_of(comm).tune(options);
+  });
+}
+
 coll_error coll_comm_demote(coll_comm* comm, int from, int to) {
   return guard([&] { communicator_of(comm).demote(from, to); });
 }

@@ -94,7 +94,8 @@ constexpr coll_options defaults{.size = sizeof(coll_options),
                                 .prove_links = 0,
                                 .refused = nullptr,
                                 .refused_count = 0,
-                                .programmatic_launch = 0};
+                                .programmatic_launch = 0,
+                                .tuned = -1};
 
 }  // namespace
 
@@ -133,6 +134,7 @@ Options options_of(const coll_options* options) {
   if (known.mode != coll_mode_environment) result.mode = enum_of<PeerMode>(known.mode, 3, "mode");
   result.prove_links = known.prove_links != 0;
   result.programmatic_launch = known.programmatic_launch != 0;
+  if (known.tuned != -1) result.tuned = enum_of<bool>(known.tuned, 2, "value of coll_options.tuned");
   require(known.refused != nullptr || known.refused_count == 0, "coll_options.refused is null and its count is not 0");
   for (std::size_t i = 0; i < known.refused_count; ++i) result.refused.emplace_back(known.refused[i].a, known.refused[i].b);
   return result;

@@ -18,6 +18,7 @@ constexpr Subcommand subcommands[] = {
     {"topo", "the machine: matrix of peers, tree of switches, what is refused and why", run_topo},
     {"plan", "what a call would do: every candidate, its steps, bytes, time and bound; who sends what when", run_plan},
     {"advise", "which GPUs to use for a model, and how many", run_advise},
+    {"tune", "what calls take here, measured, for communicators to plan by", run_tune},
     {"run", "a command on libcollectives instead of NCCL, unchanged", run_run},
 };
 
@@ -25,7 +26,7 @@ std::string usage() {
   std::string text = "collectives SUBCOMMAND [options]\n\n";
   for (const Subcommand& each : subcommands) text += fmt::format("  {:<8} {}\n", each.name, each.purpose);
   text +=
-      "\n`collectives SUBCOMMAND --help` lists the options. All but run take --json, and all but doctor and run --machine FILE to work on a "
+      "\n`collectives SUBCOMMAND --help` lists the options. All but run take --json, and topo, plan and advise --machine FILE to work on a "
       "machine that is not this one.\n"
       "Exit status: 0 healthy, 2 hang, 3 wrong data, 4 inconclusive, 5 unusable (bad arguments among it).\n";
   return text;

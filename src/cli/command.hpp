@@ -32,6 +32,7 @@ Exit run_doctor(const Words& words, std::ostream& out);
 Exit run_plan(const Words& words, std::ostream& out);
 Exit run_run(const Words& words, std::ostream& out);
 Exit run_topo(const Words& words, std::ostream& out);
+Exit run_tune(const Words& words, std::ostream& out);
 
 /// Parses the words into what `app` was told to fill. False if they asked for help, which is then printed. Throws
 /// Error(invalid_argument) with what is wrong.

@@ -60,7 +60,8 @@ std::string note_on(const Candidate& candidate, const Candidate& taken, const Pl
                      later && more ? "more rounds and more bytes"
                      : later       ? "more rounds"
                      : more        ? "more bytes"
-                                   : "slower links");
+                     : candidate.measured ? "as was measured"
+                                          : "slower links");
 }
 
 std::string bound_in_words(const PlanReport& report) {
