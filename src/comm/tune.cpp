@@ -88,7 +88,7 @@ std::uint64_t Communicator::Impl::most_of(std::uint64_t value, Timer& timer) {
 
 std::uint64_t Communicator::Impl::rehearse(const PlanRequest& request, const Plan& plan, std::uint64_t best_ns, Timer& timer) {
   constexpr std::uint64_t hopeless = 3, batch_ns = 300'000, enough_ns = 20'000'000;
-  const auto median = [&](std::uint64_t calls, std::uint64_t samples) {
+  const auto taken = [&](std::uint64_t calls, std::uint64_t samples) {
     const auto meet = [&] { barrier(timer.stream()); };
     const auto call = [&] {
       rehearsed_ = &plan;
@@ -97,11 +97,11 @@ std::uint64_t Communicator::Impl::rehearse(const PlanRequest& request, const Pla
     };
     return std::max<std::uint64_t>(most_of(timer.time(static_cast<int>(calls), static_cast<int>(samples), meet, call), timer), 1);
   };
-  const std::uint64_t first = median(1, 1);
+  const std::uint64_t first = taken(1, 1);
   if (best_ns != 0 && first > hopeless * best_ns)
-    if (const std::uint64_t again = median(1, 3); again > hopeless * best_ns) return again;
+    if (const std::uint64_t again = taken(1, 3); again > hopeless * best_ns) return again;
   const std::uint64_t calls = std::clamp<std::uint64_t>(batch_ns / first, 1, 50);
-  return median(calls, std::clamp<std::uint64_t>(enough_ns / (calls * first), 3, 7));
+  return taken(calls, std::clamp<std::uint64_t>(enough_ns / (calls * first), 3, 7));
 }
 
 TuneReport Communicator::Impl::tune(const TuneOptions& options) {

@@ -19,16 +19,14 @@ class Timer {
   virtual std::byte* memory() const = 0;
   /// Two words that calls and the host reach alike.
   virtual std::uint64_t* words() const = 0;
-  /// What a call takes, in nanoseconds: the median of some samples of `calls` calls that follow each other, each enqueued by `call`, a
-  /// replayed graph on GPUs. Each sample begins behind what `meet` enqueues. Throws what has killed the rank.
+  /// What a call takes, in nanoseconds, by some samples of `calls` calls that follow each other, each enqueued by `call`: the median of a graph
+  /// that is replayed on GPUs; the least on the host, where whatever else runs adds to most of them. Each sample begins behind what `meet`
+  /// enqueues. Throws what has killed the rank.
   virtual std::uint64_t time(int calls, int samples, const std::function<void()>& meet, const std::function<void()>& call) = 0;
 };
 
 /// `executor` runs the rank's calls.
 std::unique_ptr<Timer> make_host_timer(Executor& executor, std::size_t bytes);
 std::unique_ptr<Timer> make_cuda_timer(Executor& executor, int device, std::size_t bytes);
-
-/// Of at least one.
-std::uint64_t median_of(std::vector<std::uint64_t> samples);
 
 }  // namespace collectives
