@@ -1,22 +1,3 @@
-#include "perf/collective.hpp"
+#include "perf/all_reduce.hpp"
 
-namespace {
-
-using namespace perf;
-
-constexpr Collective all_reduce{
-    .name = "all_reduce_perf",
-    .kind = collectives::Collective::all_reduce,
-    // Every rank must send and receive 2 (n-1)/n of the message, whatever the algorithm.
-    .bus_factor = [](int ranks) { return 2.0 * (ranks - 1) / ranks; },
-    .enqueue = [](collectives::Communicator& communicator,
-                  const Call& call) { communicator.all_reduce(call.in, call.out, call.op, call.stream); },
-    .enqueue_nccl =
-        [](const NcclApi& nccl, NcclComm comm, const Call& call) {
-          return nccl.all_reduce(call.in.data, call.out.data, call.in.count, nccl_type(call.in.type), nccl_op(call.op), comm, call.stream);
-        },
-};
-
-}  // namespace
-
-int main(int argc, char** argv) { return perf_main(argc, argv, all_reduce); }
+int main(int argc, char** argv) { return perf::perf_main(argc, argv, perf::all_reduce); }

@@ -91,11 +91,20 @@ class Nccl final : public Contender {
     Group group(nccl_);
     for (std::size_t local = 0; local < comms_.size(); ++local) {
       worker_.places[local]->make_current();
-      nccl_.check(nccl_.comm_init_rank(&comms_[local], worker_.layout->ranks(), id, worker_.first_rank + static_cast<int>(local)),
-                  "ncclCommInitRank");
+      nccl_.check(init_rank(&comms_[local], id, worker_.first_rank + static_cast<int>(local)), "ncclCommInitRank");
     }
     group.close();
     creation_ms_ = creation.ms();
+  }
+
+  int init_rank(NcclComm* comm, const NcclId& id, int rank) const {
+    const int ranks = worker_.layout->ranks(), most = worker_.settings->nccl_max_ctas;
+    if (most == 0) return nccl_.comm_init_rank(comm, ranks, id, rank);
+    if (nccl_.comm_init_rank_config == nullptr)
+      throw Error(ErrorCode::unsupported, "this NCCL's communicators cannot be configured: expected 2.18 or newer");
+    NcclConfig config;
+    config.max_ctas = most;
+    return nccl_.comm_init_rank_config(comm, ranks, id, rank, &config);
   }
 
   std::byte* allocate_window(std::size_t local, std::size_t bytes) {

@@ -9,10 +9,14 @@ namespace perf {
 /// Throws Error(device) with CUDA's words and where it was called, unless `result` is cudaSuccess.
 void checked(cudaError_t result, std::source_location where = std::source_location::current());
 
-/// A stream that does not wait for the null stream.
+/// A stream that does not wait for the null stream, of the greatest priority or of the usual one.
 class OwnedStream {
  public:
-  OwnedStream() { checked(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  explicit OwnedStream(bool urgent = false) {
+    int least = 0, greatest = 0;
+    checked(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    checked(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgent ? greatest : 0));
+  }
   ~OwnedStream() { cudaStreamDestroy(stream_); }
   OwnedStream(const OwnedStream&) = delete;
   OwnedStream& operator=(const OwnedStream&) = delete;

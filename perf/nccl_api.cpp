@@ -29,6 +29,7 @@ NcclApi open_nccl(const std::string& library) {
   look_up(handle, "ncclGetVersion", api.get_version);
   look_up(handle, "ncclGetUniqueId", api.get_unique_id);
   look_up(handle, "ncclCommInitRank", api.comm_init_rank);
+  look_up(handle, "ncclCommInitRankConfig", api.comm_init_rank_config, false);
   look_up(handle, "ncclCommDestroy", api.comm_destroy);
   look_up(handle, "ncclCommAbort", api.comm_abort);
   look_up(handle, "ncclGroupStart", api.group_start);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <climits>
 #include <collectives/types.hpp>
 #include <cstddef>
 #include <string>
@@ -9,6 +10,18 @@ namespace perf {
 // NCCL's C interface as far as it is compared with, declared here so that nothing of it is needed to build.
 struct NcclId {
   char internal[128];
+};
+/// A communicator's configuration as of 2.18, which later versions read too. INT_MIN leaves a figure to NCCL.
+struct NcclConfig {
+  std::size_t size = sizeof(NcclConfig);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 21800;
+  int blocking = INT_MIN;
+  int cluster_size = INT_MIN;
+  int min_ctas = INT_MIN;
+  int max_ctas = INT_MIN;
+  const char* net_name = nullptr;
+  int split_share = INT_MIN;
 };
 using NcclComm = struct NcclCommOpaque*;
 using NcclWindow = struct NcclWindowOpaque*;
@@ -22,6 +35,7 @@ struct NcclApi {
   int (*get_version)(int* version);
   int (*get_unique_id)(NcclId* id);
   int (*comm_init_rank)(NcclComm* comm, int ranks, NcclId id, int rank);
+  int (*comm_init_rank_config)(NcclComm* comm, int ranks, NcclId id, int rank, NcclConfig* config);  ///< null before 2.14
   int (*comm_destroy)(NcclComm comm);
   int (*comm_abort)(NcclComm comm);
   int (*group_start)();

@@ -80,6 +80,7 @@ void add_library_options(CLI::App& app, Settings& s, RawText& raw) {
       ->delimiter(',')
       ->check(CLI::IsMember({"nccl", "nccl-symmetric"}));
   app.add_option("--nccl-library", s.nccl_library, "what --compare opens")->capture_default_str();
+  app.add_option("--nccl-max-ctas", s.nccl_max_ctas, "most thread blocks of NCCL's calls; 0: its choice")->check(CLI::Range(0, 1024));
 }
 
 void take_text(Settings& s, const RawText& raw) {

@@ -42,6 +42,7 @@ struct Settings {
 
   std::vector<std::string> compare;  ///< "nccl", "nccl-symmetric"
   std::string nccl_library = "libnccl.so.2";
+  int nccl_max_ctas = 0;         ///< its communicators' configuration; 0: its choice
   collectives::Options library;  ///< what the communicators are made with
 };
 

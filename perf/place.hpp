@@ -51,8 +51,9 @@ class Place {
 /// A place on the CPU. It has no queue: what is called is done. Graphs throw Error(unsupported).
 std::unique_ptr<Place> make_host_place();
 
-/// A place on a GPU. Throws Error(unsupported) in a build without CUDA.
-std::unique_ptr<Place> make_cuda_place(int device, bool null_stream);
+/// A place on a GPU, with a stream of its own or the null stream; `urgent`: one whose thread blocks come before those of others. Throws
+/// Error(unsupported) in a build without CUDA.
+std::unique_ptr<Place> make_cuda_place(int device, bool null_stream, bool urgent = false);
 
 /// Asks CUDA, which a process must not do before it forks.
 Survey survey_gpus();

@@ -15,9 +15,9 @@ constexpr double check_deadline_s = 300;
 
 class CudaPlace final : public Place {
  public:
-  CudaPlace(int device, bool null_stream) : device_(device) {
+  CudaPlace(int device, bool null_stream, bool urgent) : device_(device) {
     make_current();
-    if (!null_stream) own_stream_.emplace();
+    if (!null_stream) own_stream_.emplace(urgent);
     begin_.emplace();
     end_.emplace();
     checked(cudaMalloc(reinterpret_cast<void**>(&total_), sizeof(*total_)));
@@ -118,7 +118,9 @@ class CudaPlace final : public Place {
 
 }  // namespace
 
-std::unique_ptr<Place> make_cuda_place(int device, bool null_stream) { return std::make_unique<CudaPlace>(device, null_stream); }
+std::unique_ptr<Place> make_cuda_place(int device, bool null_stream, bool urgent) {
+  return std::make_unique<CudaPlace>(device, null_stream, urgent);
+}
 
 Survey survey_gpus() {
   Survey survey;

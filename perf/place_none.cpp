@@ -5,7 +5,7 @@
 
 namespace perf {
 
-std::unique_ptr<Place> make_cuda_place(int, bool) {
+std::unique_ptr<Place> make_cuda_place(int, bool, bool) {
   throw collectives::Error(collectives::ErrorCode::unsupported, "this build has no CUDA");
 }
 

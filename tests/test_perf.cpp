@@ -224,6 +224,8 @@ TEST_CASE("the command line is nccl-tests'", "[perf]") {
                                   "16",
                                   "--compare",
                                   "nccl,nccl-symmetric",
+                                  "--nccl-max-ctas",
+                                  "8",
                                   "-u",
                                   "1"});
   CHECK(s.max_bytes == std::size_t{1} << 30);
@@ -236,6 +238,7 @@ TEST_CASE("the command line is nccl-tests'", "[perf]") {
   CHECK(*s.library.wire == collectives::Wire::flagged);
   CHECK((s.library.invariant && s.library.max_blocks == 16));
   CHECK(s.compare == std::vector<std::string>{"nccl", "nccl-symmetric"});
+  CHECK((s.nccl_max_ctas == 8 && settings_of({}).nccl_max_ctas == 0));
   CHECK(settings_of({"-d", "all", "-o", "all"}).types.size() == static_cast<std::size_t>(collectives::data_type_count));
   CHECK(repetitions(settings_of({"-G", "1"})) == 10);
 }
