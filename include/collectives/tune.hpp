@@ -19,7 +19,7 @@ struct TuneOptions {
   bool keep = true;
 };
 
-/// What an algorithm takes there: the slowest rank's median.
+/// What an algorithm takes there: the slowest rank's median, of host ranks the slowest's least.
 struct TunedCandidate {
   AlgorithmChoice choice;
   bool through_host = false;
