@@ -8,7 +8,7 @@
 namespace collectives {
 namespace {
 
-struct Words {
+struct TimerWords {
   std::uint64_t word[2];
 };
 
@@ -30,7 +30,7 @@ class CudaTimer final : public Timer {
  public:
   /// The device is current.
   CudaTimer(Executor& executor, int device, std::size_t bytes)
-      : executor_(executor), device_(device), stream_(make_stream()), begin_(make_timed_event()), end_(make_timed_event()), words_(make_pinned<Words>()) {
+      : executor_(executor), device_(device), stream_(make_stream()), begin_(make_timed_event()), end_(make_timed_event()), words_(make_pinned<TimerWords>()) {
     void* memory = nullptr;
     cuda_check(cudaMalloc(&memory, bytes));
     memory_.reset(static_cast<std::byte*>(memory));
@@ -87,7 +87,7 @@ class CudaTimer final : public Timer {
   int device_;
   CudaStream stream_;
   CudaEvent begin_, end_;
-  Pinned<Words> words_;
+  Pinned<TimerWords> words_;
   std::unique_ptr<std::byte, DeviceFree> memory_;
 };
 
