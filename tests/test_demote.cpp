@@ -6,7 +6,7 @@
 
 #include "comm/demotion.hpp"
 #include "comm/impl.hpp"
-#include "ranks.hpp"
+#include "communicators.hpp"
 #include "test.hpp"
 #include "trial.hpp"
 #include "variable.hpp"
@@ -30,10 +30,6 @@ Options of_host_ranks() {
   return options;
 }
 
-void expect_that(bool holds, const std::string& what) {
-  if (!holds) throw Error(ErrorCode::internal, what);
-}
-
 constexpr PlanRequest one_megabyte{.count = 1 << 18};
 
 /// What a communicator says that was made without these links.
@@ -41,15 +37,6 @@ std::string explained_without(int ranks, const std::vector<std::pair<int, int>>&
   Options options = of_host_ranks();
   options.refused = pairs;
   return Communicator::create_local(counted(ranks), options)[0].explain(one_megabyte).explanation;
-}
-
-/// The same number on every rank?
-bool agrees(Communicator& communicator, std::uint64_t number) {
-  std::uint64_t least = number, most = number;
-  communicator.all_reduce({&least, 1, DataType::uint64}, {&least, 1, DataType::uint64}, ReduceOp::min);
-  communicator.all_reduce({&most, 1, DataType::uint64}, {&most, 1, DataType::uint64}, ReduceOp::max);
-  communicator.synchronize();
-  return least == number && most == number;
 }
 
 /// All-reduces back to back, many under way at once, each with other data and of another size.
@@ -109,25 +96,7 @@ void run_calls(Communicator& communicator, std::uint64_t calls, const std::funct
   window.check();
 }
 
-enum class MadeAs { threads_of_one, threads_by_id, processes };
-
-std::vector<std::string> run_everywhere(MadeAs kind, int ranks, const Options& options, const std::function<void(Communicator&)>& body) {
-  std::vector<Communicator> local;
-  if (kind == MadeAs::threads_of_one) local = Communicator::create_local(counted(ranks), options);
-  const UniqueId id = make_unique_id();
-  return run_ranks(kind == MadeAs::processes ? RanksAre::processes : RanksAre::threads, ranks, [&](int rank) {
-    std::optional<Communicator> own;
-    if (local.empty()) own = Communicator::create(id, rank, ranks, options);
-    body(own ? *own : local[static_cast<std::size_t>(rank)]);
-  });
-}
-
-/// ThreadSanitizer sees what threads share alone; under it and its sister everything takes many times as long.
-#if defined(__SANITIZE_THREAD__)
-std::vector<MadeAs> all_ways() { return {MadeAs::threads_by_id}; }
-#else
-std::vector<MadeAs> all_ways() { return {MadeAs::threads_of_one, MadeAs::threads_by_id, MadeAs::processes}; }
-#endif
+// Under the sanitizers everything takes many times as long.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr std::uint64_t stretch = 100;  ///< calls between two events
 std::vector<Wire> all_wires() { return {Wire::flagged}; }
@@ -135,8 +104,6 @@ std::vector<Wire> all_wires() { return {Wire::flagged}; }
 constexpr std::uint64_t stretch = 300;
 std::vector<Wire> all_wires() { return {Wire::flagged, Wire::sentinel}; }
 #endif
-
-std::vector<std::string> all_well(int ranks) { return std::vector<std::string>(static_cast<std::size_t>(ranks), "ok"); }
 
 }  // namespace
 

@@ -10,7 +10,7 @@
 
 #include "comm/timings_cache.hpp"
 #include "comm/tuning.hpp"
-#include "ranks.hpp"
+#include "communicators.hpp"
 #include "test.hpp"
 #include "trial.hpp"
 #include "variable.hpp"
@@ -44,25 +44,12 @@ TuneOptions quickly() {
   return options;
 }
 
-void expect_that(bool holds, const std::string& what) {
-  if (!holds) throw Error(ErrorCode::internal, what);
-}
-
 void expect_right(Communicator& communicator, std::uint64_t seed) {
   for (const std::size_t count : {std::size_t{1}, std::size_t{1031}, std::size_t{40'000}}) {
     const std::size_t wrong = own_mismatches(communicator, {.type = DataType::float32, .count = count, .seed = seed + count}) +
                               own_mismatches(communicator, {.type = DataType::int32, .count = count, .seed = seed + count, .collective = Collective::all_gather});
     expect_that(wrong == 0, std::to_string(wrong) + " bytes are wrong of " + std::to_string(count) + " elements");
   }
-}
-
-/// The same number on every rank?
-bool agrees(Communicator& communicator, std::uint64_t number) {
-  std::uint64_t least = number, most = number;
-  communicator.all_reduce({&least, 1, DataType::uint64}, {&least, 1, DataType::uint64}, ReduceOp::min);
-  communicator.all_reduce({&most, 1, DataType::uint64}, {&most, 1, DataType::uint64}, ReduceOp::max);
-  communicator.synchronize();
-  return least == number && most == number;
 }
 
 void expect_same_plans(Communicator& communicator) {
@@ -74,27 +61,6 @@ void expect_same_plans(Communicator& communicator) {
       expect_that(agrees(communicator, static_cast<std::uint64_t>(plan.predicted_us * 1e3)), "ranks predict different times");
     }
 }
-
-enum class MadeAs { threads_of_one, threads_by_id, processes };
-
-#if defined(__SANITIZE_THREAD__)
-std::vector<MadeAs> all_ways() { return {MadeAs::threads_by_id}; }
-#else
-std::vector<MadeAs> all_ways() { return {MadeAs::threads_of_one, MadeAs::threads_by_id, MadeAs::processes}; }
-#endif
-
-std::vector<std::string> run_everywhere(MadeAs kind, int ranks, const Options& options, const std::function<void(Communicator&)>& body) {
-  std::vector<Communicator> local;
-  if (kind == MadeAs::threads_of_one) local = Communicator::create_local(counted(ranks), options);
-  const UniqueId id = make_unique_id();
-  return run_ranks(kind == MadeAs::processes ? RanksAre::processes : RanksAre::threads, ranks, [&](int rank) {
-    std::optional<Communicator> own;
-    if (local.empty()) own = Communicator::create(id, rank, ranks, options);
-    body(own ? *own : local[static_cast<std::size_t>(rank)]);
-  });
-}
-
-std::vector<std::string> all_well(int ranks) { return std::vector<std::string>(static_cast<std::size_t>(ranks), "ok"); }
 
 /// A place for kept tables that nobody else has.
 struct OwnCache {
