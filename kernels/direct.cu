@@ -8,6 +8,7 @@
 #include "base/require.hpp"
 #include "kernels/direct_once.cuh"
 #include "kernels/direct_pair.cuh"
+#include "kernels/direct_phased.cuh"
 #include "kernels/direct_streamed.cuh"
 #include "kernels/programmatic.cuh"
 
@@ -25,6 +26,11 @@ __global__ void __launch_bounds__(most_threads + 32, 1) direct_once(const __grid
 template <typename T, bool scatters>
 __global__ void __launch_bounds__(most_threads + 32, 1) direct_pair(const __grid_constant__ DirectArgs args) {
   DirectPair<T, scatters>(args).run();
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(most_threads + 32, 1) direct_phased(const __grid_constant__ DirectArgs args) {
+  DirectPhased<T, N>(args).run();
 }
 
 template <typename T, int N, bool two_shot>
@@ -46,12 +52,15 @@ void with_type(DataType type, Call call) {
 
 template <typename T, int N, bool two_shot>
 void (*kernel_for(const DirectArgs& args, int threads))(DirectArgs) {
-  // A wide call may have one tile too, where a small pool's half does not hold it.
-  if (!args.plain || args.wide || args.tiles != args.stages) return direct_streamed<T, N, two_shot>;
+  const bool known_chunks = args.even || !two_shot || takes_uneven_chunks(N);
+  if (!args.plain || !known_chunks || args.tiles != args.stages) return direct_streamed<T, N, two_shot>;
   const auto workers = static_cast<std::uint32_t>(threads);
-  if (args.tiles == 1 && args.tile_packs <= workers) return direct_once<T, N, two_shot>;
+  // A wide call may have one tile too, where a small pool's half does not hold it.
+  if (args.tiles == 1 && !args.wide && args.tile_packs <= workers) return direct_once<T, N, two_shot>;
   if constexpr (N == 2)
-    if (args.tile_packs <= paired_packs * workers && !(two_shot && args.gathers)) return direct_pair<T, two_shot>;
+    if (args.even && !args.wide && args.tile_packs <= pair_packs * workers && !(two_shot && args.gathers)) return direct_pair<T, two_shot>;
+  if constexpr (two_shot && has_phased(N))
+    if (args.tile_packs <= workers) return direct_phased<T, N>;
   return direct_streamed<T, N, two_shot>;
 }
 
@@ -90,8 +99,11 @@ void preload_direct(int ranks) {
   };
   for (const auto type : {DataType::float32, DataType::float16, DataType::bfloat16})
     with_type(type, [&]<typename T>() {
-      if (ranks == 2) load(direct_pair<T, false>, direct_pair<T, true>);
-      with_ranks(ranks, [&]<int N>() { load(direct_once<T, N, false>, direct_once<T, N, true>, direct_streamed<T, N, false>, direct_streamed<T, N, true>); });
+      with_ranks(ranks, [&]<int N>() {
+        load(direct_once<T, N, false>, direct_once<T, N, true>, direct_streamed<T, N, false>, direct_streamed<T, N, true>);
+        if constexpr (N == 2) load(direct_pair<T, false>, direct_pair<T, true>);
+        if constexpr (has_phased(N)) load(direct_phased<T, N>);
+      });
     });
 }
 

@@ -13,8 +13,10 @@ inline constexpr int max_direct_ranks = 8;
 struct DirectPlaces : CallArgs {
   std::uint32_t lane_packs;              ///< of one lane of slots
   Pack* operands[max_direct_ranks - 1];  ///< [k-1]: the lane of the first half in which peer k gets operands from this rank
-  Pack* chunks[max_direct_ranks - 1];    ///< [k-1]: and finished chunks, or blocks
-  Pack* slots;                           ///< this rank's own lanes
+  Pack* chunks[max_direct_ranks - 1];    ///< [k-1]: the same for finished chunks, or blocks
+  Pack* slots;                           ///< this rank's own lanes of the first half
+  Control* own;                          ///< this rank's
+  std::uint32_t half_packs;              ///< of one half of the slots
   std::byte* pools[max_direct_ranks];    ///< as this rank addresses them
   bool in_device_memory;                 ///< the pools are
   bool early;                            ///< a call of one tile is launched early, see programmatic.cuh
@@ -30,7 +32,8 @@ struct DirectArgs : DirectPlaces {
   Chunk chunk[max_direct_ranks];       ///< [k]: of rank + k modulo ranks; one-shot has the whole message as [0]
   std::uint32_t longest_chunk;         ///< packs
   std::uint32_t whole_in, whole_out;   ///< packs that a 16-byte access may read or write: none of a misaligned buffer
-  bool plain;                          ///< all packs of both buffers are whole, and all chunks of one length
+  bool plain;                          ///< all packs of both buffers are whole
+  bool even;                           ///< all chunks are of one length
   bool gathers;                        ///< two-shot: finished chunks go to everyone; a reduce-scatter's stay
 };
 

@@ -33,10 +33,10 @@ class DirectCall {
   __device__ bool has_peer() const { return lane() < N && lane() != args_.rank; }
 
   /// Which call this is, and whether the one before was wide.
-  __device__ Turn turn() const { return {observe_relaxed(&watch_.control(args_.rank).next)}; }
+  __device__ Turn turn() const { return {observe_relaxed(&args_.own->next)}; }
   __device__ void begin(Turn turn, bool wide) {
     watch_.begin(turn.epoch());
-    half_ = args_.layout.half(false, wide ? 0 : watch_.epoch()) / sizeof(Pack);
+    half_ = !wide && (turn.epoch() & 1u) != 0 ? args_.half_packs : 0;
   }
 
   /// A call that uses slots of the call before, or the other way round: all must have finished that one.
@@ -65,7 +65,7 @@ class DirectCall {
     if (!is_courier()) return arrive_at_courier();
     await_workers();
     if (threadIdx.x != workers()) return;
-    Mark& next = watch_.control(args_.rank).next;
+    Mark& next = args_.own->next;
     const Mark step = turn.step(blockIdx.x == 0, args_.epoch_share, gridDim.x, wide);
     gridDim.x == 1 ? signal_relaxed(&next, turn.word + step) : add_local(&next, step);  // 0.1 us less, where nobody else adds
   }
@@ -75,10 +75,10 @@ class DirectCall {
   static __device__ void await_workers() { asm volatile("bar.sync 1, %0;" ::"r"(blockDim.x) : "memory"); }
 
   /// Where peer k finds the operands that this rank sends it, and where the chunks; `p` counts within a lane.
-  __device__ Pack* operands_at(int k, std::uint32_t p) const { return args_.operands[k - 1] + half_ + p; }
-  __device__ Pack* chunks_at(int k, std::uint32_t p) const { return args_.chunks[k - 1] + half_ + p; }
+  __device__ Pack* operands_at(int k, std::uint32_t p) const { return args_.operands[k - 1] + (half_ + p); }
+  __device__ Pack* chunks_at(int k, std::uint32_t p) const { return args_.chunks[k - 1] + (half_ + p); }
   /// The same in this rank's own pool: operands by lane, from 0 to N-2; chunks by peer, from 1 to N-1.
-  __device__ Pack* operand_slot(int l, std::uint32_t p) const { return args_.slots + half_ + l * args_.lane_packs + p; }
+  __device__ Pack* operand_slot(int l, std::uint32_t p) const { return args_.slots + (half_ + l * args_.lane_packs + p); }
   __device__ Pack* chunk_slot(int k, std::uint32_t p) const { return operand_slot(N - 2 + k, p); }
 
   /// Polls count packs, all at once, until every word of those that `wanted(i)` has come.
@@ -100,7 +100,7 @@ class DirectCall {
   }
 
   const Args& args_;
-  std::size_t half_ = 0;  ///< where this call's slots begin, in packs
+  std::uint32_t half_ = 0;  ///< where this call's slots begin, in packs behind those of the first half: a sum of 32 bits is an instruction
   Watch<NoRelief, Args> watch_;
 };
 

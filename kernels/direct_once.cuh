@@ -1,25 +1,25 @@
 #pragma once
 
-#include "kernels/direct_call.cuh"
+#include "kernels/plain_call.cuh"
 #include "kernels/programmatic.cuh"
 
 // A call in which every thread has one whole pack of a chunk, or none: the slots hold the message and each phase runs once. For
-// aligned buffers, a whole number of packs and chunks of one length, so that there is no more code than that takes.
+// aligned buffers and a whole number of packs, of chunks of one length if a power of two of ranks may expect that, so that there is no more code than that takes.
 namespace collectives::kernels {
 
 template <typename T, int N, bool two_shot>
-class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
+class DirectOnce : PlainCall<T, N, two_shot> {
   using Wire = SentinelWire<T>;
-  using Base = DirectCall<DirectArgs, Wire, N>;
+  using Base = PlainCall<T, N, two_shot>;
 
  public:
-  __device__ explicit DirectOnce(const DirectArgs& args) : Base(args) {}
+  using Base::Base;
 
   __device__ void run() {
     begin_behind_others(this->args_.early);
     const Turn turn = this->turn();
     Pack pack[N];
-    if (is_active()) load(pack);  // while the epoch is on its way
+    load(pack);  // while the epoch is on its way; by all threads, since a compiler looks at it before a branch
     this->begin(turn, false);
     this->announce();
     this->await_all(turn.follows_wide());
@@ -31,12 +31,12 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
 
  private:
   __device__ std::uint32_t index() const { return blockIdx.x * this->args_.tile_packs + threadIdx.x; }
-  __device__ bool is_active() const { return threadIdx.x < this->args_.tile_packs && !this->is_courier() && index() < this->args_.longest_chunk; }
+  __device__ bool is_active() const { return (threadIdx.x < this->args_.tile_packs) & (index() < this->args_.longest_chunk); }
 
   /// This rank's own pack first, then what goes to each peer.
   __device__ void load(Pack (&pack)[N]) {
 #pragma unroll
-    for (int k = 0; k < (two_shot ? N : 1); ++k) pack[k] = static_cast<const Pack*>(this->args_.in)[this->args_.chunk[k].first + index()];
+    for (int k = 0; k < (two_shot ? N : 1); ++k) pack[k] = this->input(k, is_active() ? index() : 0);
   }
 
   __device__ void push(Pack (&pack)[N]) {
@@ -45,8 +45,6 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
 #pragma unroll
     for (int k = 1; k < N; ++k) Wire::store(this->operands_at(k, index()), pack[two_shot ? k : 0]);
   }
-
-  __device__ void keep(int k, const Pack& pack) { static_cast<Pack*>(this->args_.out)[this->args_.chunk[k].first + index()] = pack; }
 
   __device__ void finish(const Pack& mine) {
     const auto every = [](int) { return true; };
@@ -63,10 +61,10 @@ class DirectOnce : DirectCall<DirectArgs, SentinelWire<T>, N> {
 #pragma unroll
           for (int k = 1; k < N; ++k) Wire::store(this->chunks_at(k, index()), sum);
         }
-        keep(0, sum);
+        this->keep(0, index(), sum);
       } else {
 #pragma unroll
-        for (int k = 1; k < N; ++k) keep(k, pack[k - 1]);
+        for (int k = 1; k < N; ++k) this->keep(k, index(), pack[k - 1]);
       }
 #pragma unroll
       for (int l = 0; l < N - 1; ++l) Wire::clear(slot(l));

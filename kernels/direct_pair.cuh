@@ -33,7 +33,7 @@ class DirectPair : DirectCall<DirectArgs, SentinelWire<T>, 2> {
   }
 
  private:
-  static constexpr int packs = paired_packs;
+  static constexpr int packs = pair_packs;
 
   /// A thread's packs of one: what it keeps the sum of, and what it sends if that is another chunk.
   struct Tile {

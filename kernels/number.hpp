@@ -37,13 +37,15 @@ COLLECTIVES_HOST_DEVICE std::uint32_t float_bits(float value) {
 #endif
 }
 
-COLLECTIVES_HOST_DEVICE float to_float(BFloat16 value) {
+COLLECTIVES_HOST_DEVICE float float_of(std::uint32_t bits) {
 #if defined(__CUDA_ARCH__)
-  return __uint_as_float(static_cast<std::uint32_t>(value.bits) << 16);
+  return __uint_as_float(bits);
 #else
-  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+  return std::bit_cast<float>(bits);
 #endif
 }
+
+COLLECTIVES_HOST_DEVICE float to_float(BFloat16 value) { return float_of(static_cast<std::uint32_t>(value.bits) << 16); }
 
 COLLECTIVES_HOST_DEVICE float to_float(Half value) {
 #if defined(__CUDA_ARCH__)

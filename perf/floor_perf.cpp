@@ -29,12 +29,14 @@ struct Grid {
 struct Rank {
   std::unique_ptr<Place> place;
   std::byte* arrivals = nullptr;
+  std::byte *in = nullptr, *out = nullptr;  // if there are buffers
   std::uint32_t* gave_up = nullptr;
 };
 
 class Team {
  public:
-  explicit Team(int ranks) : lane_packs_(std::bit_floor(arrival_bytes / pack_bytes / 2 / static_cast<std::size_t>(ranks - 1))) {
+  /// With `buffers` of so many bytes, or none.
+  Team(int ranks, std::size_t buffers) : lane_packs_(std::bit_floor(arrival_bytes / pack_bytes / 2 / static_cast<std::size_t>(ranks - 1))) {
     for (int rank = 0; rank < ranks; ++rank) {
       for (int peer = 0; peer < ranks; ++peer)
         if (peer != rank) reach_peer(rank, peer);
@@ -44,6 +46,11 @@ class Team {
       made.arrivals = made.place->allocate(bytes);
       made.gave_up = reinterpret_cast<std::uint32_t*>(made.place->allocate(256));
       made.place->set(made.arrivals, 0, bytes);
+      if (buffers != 0) {
+        made.in = made.place->allocate(buffers);
+        made.out = made.place->allocate(buffers);
+        made.place->set(made.in, 0x5a, buffers);
+      }
       made.place->set(made.gave_up, 0, 256);
       ranks_.push_back(std::move(made));
     }
@@ -52,6 +59,10 @@ class Team {
     for (Rank& rank : ranks_) {
       rank.place->make_current();
       rank.place->release(rank.arrivals);
+      if (rank.in != nullptr) {
+        rank.place->release(rank.in);
+        rank.place->release(rank.out);
+      }
       rank.place->release(reinterpret_cast<std::byte*>(rank.gave_up));
     }
   }
@@ -95,6 +106,8 @@ class Team {
     result.packs = std::max<std::size_t>((share + pack_bytes - 1) / pack_bytes, 1);
     result.ring_packs = std::min(std::bit_ceil(result.packs), places);
     result.two_phases = two_shot;
+    result.in = ranks_[static_cast<std::size_t>(rank)].in;
+    result.out = ranks_[static_cast<std::size_t>(rank)].out;
     result.tag = static_cast<std::uint32_t>(call) + 1;
     result.max_polls = 4'000'000;
     result.gave_up = ranks_[static_cast<std::size_t>(rank)].gave_up;
@@ -156,12 +169,14 @@ int main(int argc, char** argv) {
   int ranks = 0, repetitions = 5;
   std::string smallest = "1K", largest = "256M";
   std::size_t factor = 2;
+  bool with_buffers = false;
   CLI::App app("Measures the stores and polls that an all-reduce cannot do without", "floor_perf");
   app.add_option("-g,--ngpus", ranks, "GPUs (default: all)")->check(CLI::Range(2, max_floor_ranks));
   app.add_option("-b,--minbytes", smallest, "smallest size, with K, M or G")->capture_default_str();
   app.add_option("-e,--maxbytes", largest, "largest size")->capture_default_str();
   app.add_option("-f,--stepfactor", factor, "multiplied from size to size")->check(CLI::Range(2, 1024))->capture_default_str();
   app.add_option("-n,--iters", repetitions, "replayed graphs; their median counts")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_flag("--buffers", with_buffers, "packs are loaded from memory and what has come is stored there");
   CLI11_PARSE(app, argc, argv);
   try {
     const Survey survey = survey_gpus();
@@ -170,9 +185,10 @@ int main(int argc, char** argv) {
       fmt::print("{} GPUs where {} are wanted: there is nothing to measure\n", survey.gpus, std::max(ranks, 2));
       return 0;
     }
-    Team team(ranks);
-    fmt::print("{} GPUs, us a call\n{:>12} {:>10} {:>10} {:>10} {:>10}\n", ranks, "bytes", "one_shot", "grid", "two_shot", "grid");
     const std::size_t last = parse_size(largest);
+    // A chunk more, for those that the last pack of each chunk makes longer.
+    Team team(ranks, with_buffers ? last + (std::size_t{1} << 10) : 0);
+    fmt::print("{} GPUs, {} us a call\n{:>12} {:>10} {:>10} {:>10} {:>10}\n", ranks, with_buffers ? "with buffers," : "without buffers,", "bytes", "one_shot", "grid", "two_shot", "grid");
     for (std::size_t bytes = parse_size(smallest); bytes <= last; bytes *= factor) {
       const auto [one, one_grid] = floor_of(team, bytes, false, repetitions);
       const auto [two, two_grid] = floor_of(team, bytes, true, repetitions);

@@ -144,13 +144,13 @@ TEST_CASE("small calls that start early find what is before them in the stream d
   forget(graphs);
 }
 
-TEST_CASE("two ranks that send once are exact in one tile and in many, around the ends of their tiles", "[gpu][pair]") {
+TEST_CASE("two ranks that send once are exact in one tile and in many, around the ends of their tiles", "[gpu][roomy]") {
   Options options;
   options.first_epoch = 0xfffffffcu;  // crosses the wrap
   Ranks ranks(devices_for(2), options, (std::size_t{20} << 20) + 64);
   constexpr std::size_t tile = 132 * 1024 * 8, mib = std::size_t{1} << 20;  // bfloat16s of two packs a thread
   std::uint64_t seed = 0;
-  int paired = 0;
+  int roomy = 0;
   for (const auto type : {DataType::bfloat16, DataType::float16, DataType::float32})
     for (const std::size_t elements : {mib, mib + 8, tile, tile + 8, 2 * tile - 16, 3 * mib, 3 * mib + 5})
       for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter}) {
@@ -158,13 +158,41 @@ TEST_CASE("two ranks that send once are exact in one tile and in many, around th
         const Trial trial{type, ReduceOp::sum, count, ++seed % 3 == 0, seed % 7 == 0 ? 1 : 0, seed, collective};
         CAPTURE(name_of(type), name_of(collective), count, trial.in_place, trial.offset);
         CHECK(mismatches(ranks, trial) == 0);
-        paired += ranks.communicators[0].plan_for({.collective = collective, .count = count, .type = type}).paired;
+        roomy += ranks.communicators[0].plan_for({.collective = collective, .count = count, .type = type}).roomy;
       }
-  CHECK((cuda_device_count() < 2 || paired > 20));
+  CHECK((cuda_device_count() < 2 || roomy > 20));
 }
 
-TEST_CASE("of two ranks that send once one may have buffers that no pack can be read from", "[gpu][pair]") {
-  Ranks ranks(devices_for(2), {}, std::size_t{17} << 20);
+TEST_CASE("three and four ranks are exact where their slots hold all tiles, wide or not, in chunks of one length and of two", "[gpu][roomy]") {
+  const int count_of_ranks = GENERATE(3, 4);
+  // A small pool's half holds fewer tiles than a call has.
+  const std::size_t pool = GENERATE(std::size_t{0}, std::size_t{24} << 20);
+  Options options;
+  options.first_epoch = 0xfffffff0u;
+  if (pool != 0) options.pool_bytes = static_cast<std::size_t>(count_of_ranks) * pool;
+  Ranks ranks(devices_for(count_of_ranks), options, (std::size_t{20} << 20) + 64);
+  std::uint64_t seed = 0;
+  int roomy = 0, wide = 0;
+  for (const std::size_t packs : {std::size_t{5} << 14, (std::size_t{9} << 15) - 1, std::size_t{5} << 16, std::size_t{7} << 16, (std::size_t{17} << 16) + 1})
+    for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter})
+      for (const std::size_t more : {0, 24}) {  // bytes
+        if (collective == Collective::reduce_scatter && more != 0) continue;
+        const DataType type = seed % 4 == 0 ? DataType::float32 : seed % 4 == 1 ? DataType::float16 : DataType::bfloat16;
+        const std::size_t bytes = collective == Collective::reduce_scatter ? packs / static_cast<std::size_t>(count_of_ranks) * 16 : packs * 16 + more;
+        const Trial trial{type, ReduceOp::sum, bytes / size_of(type), ++seed % 3 == 0, seed % 7 == 0 ? 1 : 0, seed, collective};
+        CAPTURE(name_of(type), name_of(collective), trial.count, trial.in_place, trial.offset);
+        CHECK(mismatches(ranks, trial) == 0);
+        const Plan plan = ranks.communicators[0].plan_for({.collective = collective, .count = trial.count, .type = type});
+        roomy += plan.roomy;
+        wide += plan.roomy && plan.wide;
+      }
+  CHECK(roomy > 5);
+  CHECK((pool == 0 || wide > 0));
+}
+
+TEST_CASE("of ranks whose slots hold all tiles one may have buffers that no pack can be read from", "[gpu][roomy]") {
+  const int count_of_ranks = GENERATE(2, 3, 4);
+  Ranks ranks(devices_for(count_of_ranks), {}, std::size_t{17} << 20);
   RankMemory shifted_in(Backend::cuda, ranks.communicators[1].device(), std::size_t{17} << 20), shifted_out(Backend::cuda, ranks.communicators[1].device(), std::size_t{17} << 20);
   std::uint64_t seed = 0;
   for (const std::size_t elements : {std::size_t{1} << 20, std::size_t{3} << 20, std::size_t{8} << 20}) {
@@ -173,7 +201,8 @@ TEST_CASE("of two ranks that send once one may have buffers that no pack can be 
     put(ranks, trial);
     cuda_check(cudaMemcpy(shifted_in.data() + 2, ranks.in[1].data(), bytes, cudaMemcpyDeviceToDevice));
     cuda_check(cudaDeviceSynchronize());
-    call(ranks, 0, trial, ranks.stream(0));
+    for (int rank = 0; rank < count_of_ranks; ++rank)
+      if (rank != 1) call(ranks, rank, trial, ranks.stream(rank));
     ranks.communicators[1].all_reduce({shifted_in.data() + 2, elements, trial.type}, {shifted_out.data() + 2, elements, trial.type}, trial.op, ranks.stream(1));
     synchronize_all(ranks);
     cuda_check(cudaMemcpy(ranks.out[1].data(), shifted_out.data() + 2, bytes, cudaMemcpyDeviceToDevice));

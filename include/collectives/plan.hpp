@@ -66,7 +66,7 @@ struct Plan {
   std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time
   int stages = 1;               ///< tiles of a lane that may be under way at once
   bool direct = false;          ///< by the kernels that know the rank count and the operation when they are compiled
-  bool paired = false;          ///< of two ranks that send once: each tile is sent before the one before it is looked for, and the slots hold all
+  bool roomy = false;           ///< the slots hold all tiles, each of which is sent before the one before it is looked for
   bool wide = false;            ///< takes both halves of the slots, behind a barrier
   bool copies = false;          ///< copy engines move the data; blocks and threads are of the kernel that combines it
   bool through_host = false;    ///< what receivers could read out of their peers' memory goes through host memory, which is faster at this size

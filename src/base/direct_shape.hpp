@@ -7,8 +7,10 @@
 // How direct calls lie over threads and slots, as the planner plans them and the kernels do them (kernels/README.md).
 namespace collectives {
 
-/// Of two ranks that send once (kernels/direct_pair.cuh): threads a block, and the most packs of a tile that one has.
-constexpr std::uint32_t paired_threads = 512, paired_packs = 2;
+/// Sums whose slots hold all their tiles: threads a block, and the most packs of a tile that one has; of two ranks that send once (kernels/direct_pair.cuh), and of
+/// two-shot between more (kernels/direct_phased.cuh), which with more than four has not been measured.
+constexpr std::uint32_t roomy_threads = 512, pair_packs = 2;
+constexpr bool has_phased(int ranks) { return ranks == 3 || ranks == 4; }
 
 /// What only moves (kernels/direct_move.cuh), in many tiles. A thread holds this many packs for each peer twice, what it sends next, and what comes; between two ranks thrice, for
 /// what it sends after that. With the warp that minds the peers blocks are of 16, 12 or 8 warps, for that is what a multiprocessor's four

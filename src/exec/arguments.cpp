@@ -227,16 +227,21 @@ void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
   direct_.longest_chunk = least + (longer != 0);
   direct_.whole_in = is_aligned(call.in) ? whole : 0;
   direct_.whole_out = is_aligned(call.out) ? whole : 0;
-  direct_.plain = direct_.whole_in == packs && direct_.whole_out == packs && longer == 0;
+  direct_.plain = direct_.whole_in == packs && direct_.whole_out == packs;
+  direct_.even = longer == 0;
 }
 
 /// `lanes_before` are a rank's lanes of operands.
 void Arguments::fill_places(kernels::DirectPlaces& args, std::size_t lane_packs, int lanes_before) const {
   const int ranks = context_->ranks, own = context_->rank;
   ensure(ranks <= kernels::max_direct_ranks && context_->out_of_reach == 0, "the direct kernels serve few ranks that all reach each other");
+  const kernels::Layout& layout = context_->layout;
+  ensure(layout.bytes() / sizeof(Pack) < UINT32_MAX, "a pool for the direct kernels is less than 64 GB");
   args.lane_packs = static_cast<std::uint32_t>(lane_packs);
+  args.half_packs = static_cast<std::uint32_t>(layout.sentinel_bytes / sizeof(Pack));
+  args.own = reinterpret_cast<kernels::Control*>(context_->pools[static_cast<std::size_t>(own)] + kernels::Layout::control);
   const auto lane = [&](int rank, int index) {
-    return reinterpret_cast<Pack*>(context_->pools[static_cast<std::size_t>(rank)]) + static_cast<std::size_t>(index) * lane_packs;
+    return reinterpret_cast<Pack*>(context_->pools[static_cast<std::size_t>(rank)] + layout.half(false, 0)) + static_cast<std::size_t>(index) * lane_packs;
   };
   for (int k = 1; k < ranks; ++k) {
     const int peer = (own + k) % ranks;

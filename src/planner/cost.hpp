@@ -24,9 +24,9 @@ struct KernelCosts {
 /// stores to 2, 4 and 6 slots: half of that is left. On two ranks one-shot so takes 17.0 us for 4 MB and two-shot 17.3, for 8 MB 31.0 and 29.9,
 /// where only combining tells them apart.
 inline constexpr KernelCosts direct_kernels{.tiled_us = 1.2};
-/// The direct kernels of two ranks that send once: what they do beside sending hides behind it. 2, 4, 8 and 16 MB take two H200 9.05, 15.1, 26.8
+/// The direct kernels whose slots hold all tiles: what they do beside sending hides behind it. 2, 4, 8 and 16 MB take two H200 9.05, 15.1, 26.8
 /// and 51.5 us.
-inline constexpr KernelCosts paired_kernels{.call_us = 0.9, .tile_transfer_us = 0, .combine_us_per_byte = 0};
+inline constexpr KernelCosts roomy_kernels{.call_us = 0.9, .tile_transfer_us = 0, .combine_us_per_byte = 0};
 /// The walker of programs: 8 KB in one round to three peers of 4 H200 take it 5.7 us (kernels/README.md), 0.8 of which its headers'
 /// fence may cost. Its further tiles were not measured: they are given what the direct kernels once took.
 /// A tile that is read over the link is told of through host memory: its sender's fence and flag, the reader's look at it and its loads come one

@@ -135,7 +135,7 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
   // What copy engines add has not been measured: no plan is compared by it, for they must be forced.
-  const KernelCosts& kernels = plan.paired ? paired_kernels : plan.direct ? direct_kernels : plan.crews > 1 ? crew_kernels : general_kernels;
+  const KernelCosts& kernels = plan.roomy ? roomy_kernels : plan.direct ? direct_kernels : plan.crews > 1 ? crew_kernels : general_kernels;
   plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
   return plan;
 }

@@ -127,25 +127,28 @@ bool shape_move(Plan& plan, std::size_t chunk_packs, int ranks, int limit, std::
   return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, fewest, fewest);
 }
 
-/// Two ranks that send once: tiles of two packs a thread, in slots that hold them all. 16 MB between two H200 take 51.5 us; with one pack a thread
-/// 53.5, with four 51.9, and with 256 threads of four 53.2. False if they do not fit.
-bool shape_pair(Plan& plan, std::size_t chunk_packs, int limit, std::size_t slot_bytes) {
-  Plan pair = plan;
-  pair.paired = true;
-  pair.threads = paired_threads;
-  pair.blocks = limit;
-  pair.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(limit)), std::size_t{paired_threads} * paired_packs) * pack_bytes;
-  const std::size_t tiles = tiles_of(pair, chunk_packs);
-  if (tiles * row_bytes(pair, 1) > slot_bytes) return false;
-  pair.stages = static_cast<int>(tiles);
-  plan = pair;
+/// Slots that hold all tiles: of two packs a thread between two ranks, where 16 MB take two H200 51.5 us, with one pack a thread 53.5, with four 51.9, and with 256
+/// threads of four 53.2; of one between three or four, where 8 and 16 MB take four H200 39.7 and 79.2 us, with two 41.3 and 80.2, with four 43.2 and 83.3. False if
+/// they do not fit. Two ranks send nothing wide so: what their halves do not hold is two-shot's.
+bool shape_roomy(Plan& plan, std::size_t chunk_packs, int lanes, int ranks, int limit, std::size_t slot_bytes) {
+  constexpr std::size_t most_tiles = 8;
+  Plan roomy = plan;
+  roomy.roomy = true;
+  roomy.threads = roomy_threads;
+  roomy.blocks = limit;
+  roomy.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(limit)), std::size_t{roomy_threads} * (ranks == 2 ? pair_packs : 1)) * pack_bytes;
+  const std::size_t tiles = tiles_of(roomy, chunk_packs), room = slot_bytes / row_bytes(roomy, lanes);
+  roomy.wide = ranks > 2 && tiles > room;
+  if ((ranks > 2 && tiles > most_tiles) || tiles > (roomy.wide ? 2 * slot_bytes / row_bytes(roomy, lanes) : room)) return false;
+  roomy.stages = static_cast<int>(tiles);
+  plan = roomy;
   return true;
 }
 
 /// Grids as measured on 2, 3 and 4 H200 (perf/results). Small messages want every pack under way at once, on as many
 /// multiprocessors as there are; large ones one block on each, and tiles so large that an iteration's 2 us of latency, which
 /// nothing hides, are little beside its transfers. More than four tiles without credits only spread over more of the cache.
-bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std::size_t slot_bytes) {
+bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int ranks, bool scatters, int limit, std::size_t slot_bytes) {
   constexpr std::size_t most_threads_once = 512, large_tile = 960, medium_tile = 512, unhurried_tiles = 4;
   plan.direct = true;
   const std::size_t once = static_cast<std::size_t>(limit) * most_threads_once;
@@ -153,7 +156,7 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int limit, std
     shape_once(plan, chunk_packs, lanes, limit);
     return true;
   }
-  if (lanes == 1 && shape_pair(plan, chunk_packs, limit, slot_bytes)) return true;
+  if ((ranks == 2 ? lanes == 1 : scatters && has_phased(ranks)) && shape_roomy(plan, chunk_packs, lanes, ranks, limit, slot_bytes)) return true;
   const std::size_t threads = chunk_packs <= 64 * 64 ? 64 : chunk_packs <= 128 * 128 ? 128 : 256;
   plan.threads = static_cast<int>(threads);
   plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(chunk_packs, threads), 1, static_cast<std::size_t>(limit)));
@@ -250,9 +253,10 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   const Program& program = routine.programs_over(plan.wire).front();
   const int rows = std::max(program.rows, 1);
   if (has_direct_kernel(plan, fabric, operation)) {
+    const bool scatters = operation.form == DirectForm::reduce_scatter || plan.choice.algorithm == Algorithm::two_shot;
     const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
     const bool shaped = moves ? shape_move(plan, chunk_packs, fabric.ranks, limit, options.sentinel_slot_bytes)
-                              : shape_direct(plan, chunk_packs, rows, limit, options.sentinel_slot_bytes);
+                              : shape_direct(plan, chunk_packs, rows, fabric.ranks, scatters, limit, options.sentinel_slot_bytes);
     if (!shaped) return {};
     return tiles_of(plan, chunk_packs);
   }
