@@ -381,13 +381,17 @@ TEST_CASE("a rank that never comes to what only moves is named, and so is the ca
   }
 }
 
-TEST_CASE("a rank that never comes to a sum in crews is named, and so is the call", "[gpu][failure]") {
-  const Variable off("COLLECTIVES_P2P", "off");
-  constexpr std::size_t count = std::size_t{4} << 20;
+TEST_CASE("a rank that never comes to a sum is named, and so is the call, whichever kernel waits", "[gpu][failure]") {
+  enum class Waits { in_crews, with_room, in_many_tiles };
+  const Waits waits = GENERATE(Waits::in_crews, Waits::with_room, Waits::in_many_tiles);
+  const Variable peers("COLLECTIVES_P2P", waits == Waits::in_crews ? "off" : "auto");
+  const std::size_t count = std::size_t{waits == Waits::in_many_tiles ? 12u : waits == Waits::with_room ? 2u : 4u} << 20;
   Options options = short_deadline();
-  options.pool_bytes = 24 << 20;
+  options.pool_bytes = std::size_t{waits == Waits::with_room ? 64u : 24u} << 20;
   Ranks ranks(devices_for(3), options, 2 * count);
-  REQUIRE(ranks.communicators[0].plan_for(count, DataType::bfloat16, ReduceOp::sum).crews > 1);
+  const Plan plan = ranks.communicators[0].plan_for(count, DataType::bfloat16, ReduceOp::sum);
+  REQUIRE((plan.crews > 1) == (waits == Waits::in_crews));
+  REQUIRE(plan.roomy == (waits == Waits::with_room));
   const Trial trial{.type = DataType::bfloat16, .count = count, .seed = 1};
   for (int rank = 0; rank < 3; ++rank) call(ranks, rank, trial, ranks.stream(rank));
   synchronize_all(ranks);
