@@ -5,13 +5,12 @@
 #include <cstdint>
 
 #include "base/atomics.hpp"
+#include "base/program_room.hpp"
 
 // What a rank's pool holds, and the record in which a kernel says what went wrong.
 namespace collectives::kernels {
 
 inline constexpr int max_blocks = 144;  ///< no GPU so far gains from more
-inline constexpr int max_lanes = 32;    ///< transfers into or out of one rank in a schedule
-inline constexpr int max_crews = 4;     ///< rounds of a schedule that have blocks of their own
 
 /// A rank's own count of its calls: the epoch of the next one in the upper half. Below it lies, while a call runs, how many of its blocks have read the word: each
 /// adds its share once it has, and all shares together are one epoch. So the epoch moves on when the last block has read it, and no block waits to

@@ -25,6 +25,16 @@ inline bool agrees(Communicator& communicator, std::uint64_t number) {
   return least == number && most == number;
 }
 
+/// A hang shows after 20 s, and the epoch turns over after 256 calls.
+inline Options of_host_ranks() {
+  Options options;
+  options.backend = Backend::host;
+  options.pool_bytes = std::size_t{256} << 20;
+  options.timeout_ms = 20'000;
+  options.first_epoch = 0xffffff00u;
+  return options;
+}
+
 enum class MadeAs { threads_of_one, threads_by_id, processes };
 
 /// ThreadSanitizer sees what threads share alone.

@@ -21,15 +21,6 @@ using namespace collectives;
 
 namespace {
 
-Options of_host_ranks() {
-  Options options;
-  options.backend = Backend::host;
-  options.pool_bytes = std::size_t{256} << 20;
-  options.timeout_ms = 20'000;
-  options.first_epoch = 0xffffff00u;
-  return options;
-}
-
 constexpr PlanRequest one_megabyte{.count = 1 << 18};
 
 /// What a communicator says that was made without these links.

@@ -27,15 +27,6 @@ namespace {
 
 constexpr std::size_t kib = 1024;
 
-Options of_host_ranks() {
-  Options options;
-  options.backend = Backend::host;
-  options.pool_bytes = std::size_t{256} << 20;
-  options.timeout_ms = 20'000;
-  options.first_epoch = 0xffffff00u;
-  return options;
-}
-
 TuneOptions quickly() {
   TuneOptions options;
   options.sizes = {kib, 16 * kib, 128 * kib};

@@ -51,7 +51,7 @@ std::uint32_t tile_packs_for(std::size_t packs, const kernels::CallArgs& args, i
 }  // namespace
 
 void Arguments::fill_program(const Program& program) {
-  ensure(program.steps.size() <= kernels::max_steps && program.lanes <= kernels::max_lanes && program.credits <= kernels::max_lanes,
+  ensure(program.steps.size() <= kernels::max_steps && program.lanes <= max_lanes && program.credits <= max_lanes,
          "a program is longer than the kernel's arguments");
   program_ = {};
   regions_ = 0;
@@ -111,7 +111,7 @@ void Arguments::fill_call(kernels::CallArgs& args, const Call& call, const Plan&
   const std::size_t half = plan.wire == Wire::flagged ? context_->layout.flagged_bytes : context_->layout.sentinel_bytes;
   const bool flows = args.tiles <= args.stages || plan.stages >= program.min_stages;
   ensure(!program.offers || plan.wire == Wire::flagged, "what is offered needs flags");
-  ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.crews <= kernels::max_crews && plan.tile_bytes % sizeof(Pack) == 0,
+  ensure(flows && used <= half * (plan.wide ? 2 : 1) && plan.blocks <= kernels::max_blocks && plan.crews <= max_crews && plan.tile_bytes % sizeof(Pack) == 0,
          "a plan does not fit the pool it was made for");
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/program_room.hpp"
 #include "planner/schedule.hpp"
 
 namespace collectives {
@@ -12,7 +13,6 @@ namespace collectives {
 /// 30 transfers each way.
 inline constexpr int max_steps = 32;
 inline constexpr int max_edges = 64;  ///< receives and sends of a rank together
-inline constexpr int max_lanes = 32;  ///< incoming transfers of a rank, and outgoing ones
 inline constexpr int max_chunks = 256;  ///< of a schedule; a rank's own steps touch at most max_steps of them
 
 /// One end of a transfer, seen from a rank. Every transfer of a schedule is a lane of its own: a flag word with the receiver, a credit

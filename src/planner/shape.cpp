@@ -5,6 +5,7 @@
 
 #include "base/direct_shape.hpp"
 #include "base/integers.hpp"
+#include "base/program_room.hpp"
 
 namespace collectives {
 namespace {
@@ -219,11 +220,10 @@ bool shape_copies(Plan& plan, std::size_t chunk_packs, const Fabric& fabric, int
 }  // namespace
 
 int crews_of(const std::vector<Program>& programs, const Fabric& fabric) {
-  constexpr int most = 4;  // kernels/control.hpp
   if (fabric.backend != Backend::cuda || !fabric.meets_on_host()) return 1;
   int rounds = 1;
   for (const Program& program : programs) rounds = std::max(rounds, program.max_delay + 1);
-  return rounds <= most && fabric.ranks * rounds <= max_ranks ? rounds : 1;
+  return rounds <= max_crews && fabric.ranks * rounds <= max_ranks ? rounds : 1;
 }
 
 std::size_t slot_bytes_of(const Plan& plan) {
