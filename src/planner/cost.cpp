@@ -85,17 +85,14 @@ void Coster::add_round(const std::vector<Transfer>& round, Cost& cost) {
   cost.transfers += end_round();
 }
 
-/// Of a tile that flags tell of nothing is read before all of it is written. Stores and loads then have a fast slot to themselves.
+/// Of a tile in host memory nothing is read before all of it is written: flags say so, and loads wait behind the stores that their multiprocessor
+/// made before them. Stores and loads then have a fast slot to themselves.
 double Coster::write_then_read_us() const {
-  constexpr double fast_slot_gb_per_s = healthy_pcie * 56;
   double out = 0, in = 0;
   for (const int limit : touched_) {
-    const auto us = [&](double gb_per_s_beside) {
-      const double rate = limits_[limit].mb_per_s, beside = 1e3 * gb_per_s_beside;
-      return round_.staged[at(limit)] / (rate >= beside ? std::max(rate, 1e3 * fast_slot_gb_per_s) : rate);
-    };
-    if (is(limit, ResourceKind::slot_out)) out = std::max(out, us(host_store_gb_per_s));
-    if (is(limit, ResourceKind::slot_in)) in = std::max(in, us(host_load_gb_per_s));
+    const double us = round_.staged[at(limit)] / alone_mb_per_s(limits_[limit], fabric_);
+    if (is(limit, ResourceKind::slot_out)) out = std::max(out, us);
+    if (is(limit, ResourceKind::slot_in)) in = std::max(in, us);
   }
   return out + in;
 }
@@ -109,12 +106,12 @@ void Coster::load(const Transfer& transfer) {
   if (transfer.action == Action::reduce) combined_share_[at(transfer.to)] += share;
   const bool root = limits_.through_root(transfer.from, transfer.to);
   const double strained = root ? share * fan_out_strain(fans_[at(transfer.from * chunks_ + transfer.chunk)]) : share;
-  const bool offered = limits_.offers(transfer.from, transfer.to);
+  const bool staged = fabric_.link(transfer.from, transfer.to).handover() == Handover::host;
   for (const int limit : again ? limits_.reading(transfer.from, transfer.to) : limits_.on(transfer.from, transfer.to)) {
     if (round_.plain[at(limit)] == 0) touched_.push_back(limit);
     round_.plain[at(limit)] += share;
     round_.strained[at(limit)] += strained;
-    if (offered) round_.staged[at(limit)] += share;
+    if (staged) round_.staged[at(limit)] += share;
   }
 }
 
@@ -149,11 +146,18 @@ int Coster::end_round() {
 Cost cost_of(const Schedule& schedule, const Fabric& fabric, const Limits& limits) { return Coster(fabric, limits).of(schedule); }
 
 double Cost::predicted_us(double bytes, double tiles, const KernelCosts& kernels) const {
+  const double instructions = instructions_us(tiles, kernels), combining = bytes * combined_share * kernels.combine_us_per_byte;
+  const double further = bytes * (tiles - 1) / tiles, between = (tiles - 1) * walk.steps * kernels.tile_step_us;
+  if (!kernels.walks) return latency_us + instructions + combining + bytes * first_us_per_byte / tiles + further * steady_us_per_byte;
+  // Host memory is so slow that blocks' stores and loads hide what else one of them does between two steps; links between GPUs are not.
+  const double moving = further * std::max(steady_us_per_byte, walk.us_per_byte) + std::max(between - further * walk.host_us_per_byte, 0.0);
+  const double first = kernels.by_packs ? std::max(walk.first_us_per_byte, steady_us_per_byte) : first_us_per_byte;
+  return latency_us + instructions + combining + bytes * first / tiles + moving;
+}
+
+double Cost::instructions_us(double tiles, const KernelCosts& kernels) const {
   const double passing = rounds * kernels.round_us + std::max(rounds - 1, 0) * kernels.relay_us + transfers * kernels.transfer_us;
-  const double instructions = kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us + (tiles > 1 ? kernels.tiled_us : 0) +
-                              tiles * pulled_rounds * kernels.pull_us;
-  const double moving = bytes * (first_us_per_byte + (tiles - 1) * steady_us_per_byte) / tiles;
-  return latency_us + instructions + moving + bytes * combined_share * kernels.combine_us_per_byte;
+  return kernels.call_us + passing + (tiles - 1) * transfers * kernels.tile_transfer_us + (tiles > 1 ? kernels.tiled_us : 0) + tiles * pulled_rounds * kernels.pull_us;
 }
 
 }  // namespace collectives

@@ -4,6 +4,7 @@
 
 #include "planner/limits.hpp"
 #include "planner/schedule.hpp"
+#include "planner/walk.hpp"
 
 namespace collectives {
 
@@ -13,10 +14,13 @@ struct KernelCosts {
   double round_us = 0.1;                ///< a round's instructions: poll, barrier, address
   double transfer_us = 0.15;            ///< each peer that is stored to and polled in a round
   double tile_transfer_us = 0.15;       ///< the same for every further tile
+  double tile_step_us = 0;              ///< each step of a rank, for every further tile
   double tiled_us = 0;                  ///< once, if there are further tiles: another kernel, which does more before it stores
   double relay_us = 0.6;                ///< from the last poll of a round to the stores of the next
   double pull_us = 0;                   ///< each tile in a round in which some rank reads what another has for it
   double combine_us_per_byte = 0.6e-6;  ///< an operand is polled, added and cleared in local memory
+  bool walks = false;                   ///< a block does one step after the other, so further tiles take as long as a walk of all steps
+  bool by_packs = false;                ///< a rank passes on each pack when it comes, so the rounds of the first tile overlap
 };
 
 /// The direct kernels on 4 H200: one-shot takes 2.6 us for 8 KB and 3.2 for 64 KB, two-shot 6.8 for 512 KB and 1168 for 256 MB. An
@@ -33,6 +37,12 @@ inline constexpr KernelCosts roomy_kernels{.call_us = 0.9, .tile_transfer_us = 0
 /// after the other, and nothing hides them, for a block does one step at a time. A ring of two H200 takes 26 us for 256 KB in one tile and
 /// 195 for 16 MB in seven, where everything else takes 12 and 68.
 inline constexpr KernelCosts general_kernels{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0.3, .relay_us = 1.0, .pull_us = 8.5};
+/// The walker on GPUs. What it takes for further tiles is its steps' stores and loads, one after the other, and what lies between two of them. Packed trees over
+/// sentinels on a chain of four H200 take 932 us for 64 MB in 20 tiles of 7 steps, of which stores and loads are 717; the links could carry it in 390.
+inline constexpr KernelCosts sentinel_walkers{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0, .tile_step_us = 1.2, .relay_us = 1.0, .pull_us = 8.5, .walks = true, .by_packs = true};
+/// Over flags a step also waits for them, fences and signals. Two-shot of 256 MB in 2, 3 and 4 ranks' slots on NVLink takes 1698, 3166 and 6400 us, in 105, 148 and 249
+/// tiles of 3, 5 and 7 steps: 3.0 us a step beside its stores each time.
+inline constexpr KernelCosts flagged_walkers{.call_us = 0.8, .transfer_us = 0.9, .tile_transfer_us = 0, .tile_step_us = 3.0, .relay_us = 1.0, .pull_us = 8.5, .walks = true};
 
 /// The walker where each round has a crew of blocks to itself, over flags in host memory: what is written before a flag is fenced, the
 /// flag is seen and only then is anything read. What is combined is read over the bus. 16 and 64 MB in 16 and 64 tiles take four H200 140
@@ -53,9 +63,13 @@ struct Cost {
   double combined_share = 0;        ///< the most operands that any rank combines, in messages
   double sent_share = 0;            ///< the most that any rank sends, in messages
   int busiest = 0;                  ///< the limit that sets the pace
+  Walk walk{};                      ///< of the programs that it was lowered to, if it was
 
   /// Of a message that comes in this many tiles.
   double predicted_us(double bytes, double tiles, const KernelCosts& kernels) const;
+
+ private:
+  double instructions_us(double tiles, const KernelCosts& kernels) const;
 };
 
 /// What `cost.busiest` means on the fabric, whose limits `limits` are: "nothing" if nothing moves.

@@ -65,6 +65,16 @@ Limits::Limits(const Fabric& given, Staging staging) : ranks_(given.ranks), ways
     }
 }
 
+double alone_mb_per_s(const Limit& limit, const Fabric& fabric) {
+  constexpr double fast_slot_gb_per_s = healthy_pcie * 56;
+  const double rate = limit.mb_per_s;
+  if (limit.resource < 0) return rate;
+  const ResourceKind kind = fabric.resources[static_cast<std::size_t>(limit.resource)].kind;
+  const double both = kind == ResourceKind::slot_out ? host_store_gb_per_s : host_load_gb_per_s;
+  const bool fast = (kind == ResourceKind::slot_out || kind == ResourceKind::slot_in) && rate >= 1e3 * both;
+  return fast ? std::max(rate, 1e3 * fast_slot_gb_per_s) : rate;
+}
+
 double fan_out_strain(int peers) { return peers >= 3 ? 1 / root_share : 1; }
 
 std::string to_string(const Limit& limit, const Fabric& fabric) {

@@ -49,6 +49,9 @@ class Limits {
   std::vector<bool> root_;
 };
 
+/// In MB/s, what a limit carries while a GPU only stores or only loads: a fast slot carries less of each while it carries both.
+double alone_mb_per_s(const Limit& limit, const Fabric& fabric);
+
 /// How much more a store of one value to this many peers at once through a CPU's root takes of what it passes, than one after the
 /// other would.
 double fan_out_strain(int peers);

@@ -107,6 +107,15 @@ double weighed_ns(const Plan& plan) {
   return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
 }
 
+/// What copy engines add has not been measured: no plan is compared by it, for they must be forced.
+const KernelCosts& kernels_of(const Plan& plan, const Fabric& fabric) {
+  if (plan.roomy) return roomy_kernels;
+  if (plan.direct) return direct_kernels;
+  if (plan.crews > 1) return crew_kernels;
+  if (fabric.backend == Backend::host) return general_kernels;
+  return plan.wire == Wire::flagged ? flagged_walkers : sentinel_walkers;
+}
+
 Survey survey_sound(const Fabric& fabric) {
   require_sound(fabric);
   return survey_of(fabric);
@@ -123,7 +132,10 @@ Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Survey& su
   if (!pulls && is_any(most.offered)) routine.offering = lower(routine.schedule, most);
   require_verified(routine, fabric);
   routine.cost = cost_of(routine.schedule, fabric, pulls ? survey.offering_limits : survey.limits);
-  if (!routine.offering.empty()) routine.offering_cost = cost_of(routine.schedule, fabric, survey.offering_limits);
+  routine.cost.walk = walk_of(routine.programs, fabric, survey.limits);
+  if (routine.offering.empty()) return routine;
+  routine.offering_cost = cost_of(routine.schedule, fabric, survey.offering_limits);
+  routine.offering_cost.walk = walk_of(routine.offering, fabric, survey.limits);
   return routine;
 }
 
@@ -134,9 +146,7 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   plan.through_host = options.through_host;
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
-  // What copy engines add has not been measured: no plan is compared by it, for they must be forced.
-  const KernelCosts& kernels = plan.roomy ? roomy_kernels : plan.direct ? direct_kernels : plan.crews > 1 ? crew_kernels : general_kernels;
-  plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels);
+  plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels_of(plan, fabric));
   return plan;
 }
 
