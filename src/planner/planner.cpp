@@ -6,11 +6,15 @@
 #include <collectives/communicator.hpp>
 #include <limits>
 #include <string>
+#include <tuple>
 
+#include "base/integers.hpp"
 #include "base/require.hpp"
 #include "planner/cost.hpp"
+#include "planner/rank_order.hpp"
 #include "planner/repertoire.hpp"
 #include "planner/shape.hpp"
+#include "planner/standard_order.hpp"
 #include "planner/verify.hpp"
 
 namespace collectives {
@@ -102,6 +106,17 @@ bool may_go_through_host(const Fabric& fabric, const PlannerOptions& options) {
   return fabric.pulls() && (options.wire ? *options.wire == Wire::sentinel : fabric.backend == Backend::cuda);
 }
 
+/// With the ranks in their standard order and a round's transfers in theirs: in what order a block does steps that may come in any depends on names.
+Walk walk_in_order(Schedule schedule, const Survey& survey, bool flags) {
+  std::vector<int> place(survey.order.size());
+  for (std::size_t p = 0; p < place.size(); ++p) place[at(survey.order[p])] = static_cast<int>(p);
+  schedule = placed(std::move(schedule), place);
+  for (auto& round : schedule.rounds)
+    std::stable_sort(round.begin(), round.end(), [](const Transfer& a, const Transfer& b) { return std::tie(a.from, a.to, a.chunk) < std::tie(b.from, b.to, b.chunk); });
+  const Fabric standard = reordered(survey.fabric, survey.order);
+  return walk_of(lower(schedule, places_on(standard, flags)), standard, Limits(standard));
+}
+
 // Whole nanoseconds, so that schedules that cost the same tie, and the first of them is taken.
 double weighed_ns(const Plan& plan) {
   return std::round(plan.predicted_us * (is_direct(plan.choice.algorithm) ? 1e3 : 1e3 + 10 * percent_for_direct));
@@ -132,10 +147,10 @@ Routine make_routine(AlgorithmChoice choice, Schedule schedule, const Survey& su
   if (!pulls && is_any(most.offered)) routine.offering = lower(routine.schedule, most);
   require_verified(routine, fabric);
   routine.cost = cost_of(routine.schedule, fabric, pulls ? survey.offering_limits : survey.limits);
-  routine.cost.walk = walk_of(routine.programs, fabric, survey.limits);
+  routine.cost.walk = walk_in_order(routine.schedule, survey, pulls);
   if (routine.offering.empty()) return routine;
   routine.offering_cost = cost_of(routine.schedule, fabric, survey.offering_limits);
-  routine.offering_cost.walk = walk_of(routine.offering, fabric, survey.limits);
+  routine.offering_cost.walk = walk_in_order(routine.schedule, survey, true);
   return routine;
 }
 
