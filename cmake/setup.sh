@@ -1,10 +1,10 @@
-# What perf/run and tests/run share: packages, compilers, GPUs, and steps with a progress line. Sourced, not run.
+# What perf/run, tests/run and tests/soak share: packages, compilers, GPUs, and steps with a progress line. Sourced, not run.
 # Expects $root, the top of the source tree. Sets no shell option; callers run under `set -euo pipefail`.
 
 build_jobs=$(nproc 2>/dev/null || echo 2)
 
 say() { printf '%s\n' "$*"; }
-refuse() { printf '%s/run: %s\n' "$(basename "$(cd "$(dirname "$0")" && pwd)")" "$*" >&2; exit 2; }
+refuse() { printf '%s/%s: %s\n' "$(basename "$(cd "$(dirname "$0")" && pwd)")" "$(basename "$0")" "$*" >&2; exit 2; }
 
 # --- packages ------------------------------------------------------------------------------------------------------------
 

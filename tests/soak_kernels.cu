@@ -18,24 +18,30 @@ __device__ float operand(std::uint32_t call, int rank, std::size_t i) {
 
 __device__ std::size_t thread_of_all() { return std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
-__global__ void fill(SoakSide side, std::size_t count) {
+/// What an element of a rank's output is.
+__device__ float expected(std::uint32_t call, const SoakSide& side, const SoakCall& what, std::size_t i) {
+  if (what.collective == Collective::all_gather) return operand(call, static_cast<int>(i / what.count), i % what.count);
+  if (what.collective == Collective::broadcast) return operand(call, what.root, i);
+  const std::size_t at = what.collective == Collective::reduce_scatter ? i + what.count * static_cast<std::size_t>(side.rank) : i;
+  float sum = 0;
+  for (int rank = 0; rank < side.ranks; ++rank) sum += operand(call, rank, at);
+  return sum;
+}
+
+__global__ void fill(SoakSide side, std::size_t in_count, std::size_t out_count) {
   const std::uint32_t call = side.counters->calls;
   const std::uint32_t random = mix(call * 977u + static_cast<std::uint32_t>(side.rank));
   if (random % 8 == 0) __nanosleep(random >> 8 & 4095u);
-  for (std::size_t i = thread_of_all(); i < count; i += std::size_t{gridDim.x} * blockDim.x) {
-    side.in[i] = operand(call, side.rank, i);
-    side.out[i] = -1e30f;
+  for (std::size_t i = thread_of_all(); i < in_count || i < out_count; i += std::size_t{gridDim.x} * blockDim.x) {
+    if (i < in_count) side.in[i] = operand(call, side.rank, i);
+    if (i < out_count) side.out[i] = -1e30f;
   }
 }
 
-__global__ void check(SoakSide side, std::size_t count) {
+__global__ void check(SoakSide side, SoakCall what, std::size_t out_count) {
   const std::uint32_t call = side.counters->calls;
   unsigned long long wrong = 0;
-  for (std::size_t i = thread_of_all(); i < count; i += std::size_t{gridDim.x} * blockDim.x) {
-    float sum = 0;
-    for (int rank = 0; rank < side.ranks; ++rank) sum += operand(call, rank, i);
-    wrong += side.out[i] != sum;
-  }
+  for (std::size_t i = thread_of_all(); i < out_count; i += std::size_t{gridDim.x} * blockDim.x) wrong += side.out[i] != expected(call, side, what, i);
   if (wrong != 0) atomicAdd(&side.counters->wrong, wrong);
   __syncthreads();
   // Every block has read the call's number before the last of them moves it on.
@@ -49,7 +55,13 @@ unsigned blocks_for(std::size_t count) { return static_cast<unsigned>(std::clamp
 
 }  // namespace
 
-void launch_soak_fill(const SoakSide& side, std::size_t count, Stream stream) { fill<<<blocks_for(count), threads, 0, stream>>>(side, count); }
-void launch_soak_check(const SoakSide& side, std::size_t count, Stream stream) { check<<<blocks_for(count), threads, 0, stream>>>(side, count); }
+void launch_soak_fill(const SoakSide& side, const SoakCall& what, Stream stream) {
+  const std::size_t in = what.in_count(side.ranks), out = what.out_count(side.ranks);
+  fill<<<blocks_for(std::max(in, out)), threads, 0, stream>>>(side, in, out);
+}
+void launch_soak_check(const SoakSide& side, const SoakCall& what, Stream stream) {
+  const std::size_t out = what.out_count(side.ranks);
+  check<<<blocks_for(out), threads, 0, stream>>>(side, what, out);
+}
 
 }  // namespace collectives

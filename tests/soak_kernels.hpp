@@ -20,9 +20,19 @@ struct SoakSide {
   int rank, ranks;
 };
 
-/// Fills `count` elements for the call, after a stall of a length that differs per rank and call.
-void launch_soak_fill(const SoakSide& side, std::size_t count, Stream stream);
-/// Checks the result of the call, which was of so many elements, and counts it.
-void launch_soak_check(const SoakSide& side, std::size_t count, Stream stream);
+/// Of the message, or of every rank's block.
+struct SoakCall {
+  Collective collective;  ///< all_reduce, reduce_scatter, all_gather or broadcast
+  std::size_t count;
+  int root = 0;
+
+  std::size_t in_count(int ranks) const { return collective == Collective::reduce_scatter ? count * static_cast<std::size_t>(ranks) : count; }
+  std::size_t out_count(int ranks) const { return collective == Collective::all_gather ? count * static_cast<std::size_t>(ranks) : count; }
+};
+
+/// Fills what the call reads, and what it writes with something else, after a stall of a length that differs per rank and call.
+void launch_soak_fill(const SoakSide& side, const SoakCall& what, Stream stream);
+/// Checks the result of the call, and counts it.
+void launch_soak_check(const SoakSide& side, const SoakCall& what, Stream stream);
 
 }  // namespace collectives

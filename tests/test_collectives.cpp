@@ -1,7 +1,9 @@
 // The contract of every collective: any count, alignment, type, operation and root, in place or not, on 1 to 16 ranks.
+#include <atomic>
 #include <cstring>
 #include <random>
 
+#include "in_parts.hpp"
 #include "kernels/number.hpp"
 #include "planner/schedule.hpp"
 #include "ranks.hpp"
@@ -411,18 +413,21 @@ TEST_CASE("what looks like an empty slot arrives as it is, on GPUs", "[gpu][coll
   };
   for (std::size_t from = 0; from < n; ++from) {
     std::vector<std::byte> bytes(n * block);
-    for (std::size_t to = 0; to < n; ++to)
-      for (std::size_t i = 0; i < block; ++i) bytes[to * block + i] = byte_of(from, to, i);
+    in_parts(bytes.size(), [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) bytes[i] = byte_of(from, i / block, i % block);
+    });
     group.in[from].write(bytes);
   }
   const auto check = [&](auto call, auto expected) {
     for (std::size_t r = 0; r < n; ++r) group.out[r].write(std::vector<std::byte>(n * block));
     for (std::size_t r = 0; r < n; ++r) call(group.communicators[r], group.in[r].data(), group.out[r].data(), group.stream(static_cast<int>(r)));
     for (std::size_t r = 0; r < n; ++r) group.communicators[r].synchronize(group.stream(static_cast<int>(r)));
-    std::size_t wrong = 0;
+    std::atomic<std::size_t> wrong = 0;
     for (std::size_t r = 0; r < n; ++r) {
       const auto out = group.out[r].read(n * block);
-      for (std::size_t i = 0; i < out.size(); ++i) wrong += out[i] != expected(r, i);
+      in_parts(out.size(), [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) wrong += out[i] != expected(r, i);
+      });
     }
     CHECK(wrong == 0);
   };

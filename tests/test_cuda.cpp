@@ -463,7 +463,7 @@ std::size_t number_in(const char* variable, std::size_t otherwise) {
   return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-/// Back-to-back sums, filled and checked on the devices, of which a graph holds many and some between its replays are enqueued one by one.
+/// Back-to-back calls, filled and checked on the devices, of which a graph holds many and some between its replays are enqueued one by one.
 class Soak {
  public:
   Soak(int ranks, std::size_t most_elements, const Options& options) : ranks_(devices_for(ranks), options, most_elements * sizeof(float)) {
@@ -482,14 +482,14 @@ class Soak {
   Soak(const Soak&) = delete;
   Soak& operator=(const Soak&) = delete;
 
-  void run(std::span<const std::size_t> sizes, std::size_t calls) {
+  void run(std::span<const SoakCall> turns, std::size_t calls) {
     constexpr std::size_t rounds = 12, replays_a_turn = 16;
     const auto graphs = capture(ranks_, [&](int rank) {
-      for (std::size_t round = 0; round < rounds; ++round) enqueue(rank, sizes);
+      for (std::size_t round = 0; round < rounds; ++round) enqueue(rank, turns);
     });
-    for (std::size_t done = 0; done < calls; done += sizes.size()) {
-      for (std::size_t turn = 0; turn < replays_a_turn && done < calls; ++turn, done += rounds * sizes.size()) replay(ranks_, graphs);
-      for (int rank = 0; rank < ranks_.size(); ++rank) enqueue(rank, sizes);
+    for (std::size_t done = 0; done < calls; done += turns.size()) {
+      for (std::size_t turn = 0; turn < replays_a_turn && done < calls; ++turn, done += rounds * turns.size()) replay(ranks_, graphs);
+      for (int rank = 0; rank < ranks_.size(); ++rank) enqueue(rank, turns);
       synchronize_all(ranks_);
     }
     forget(graphs);
@@ -503,13 +503,20 @@ class Soak {
   }
 
  private:
-  void enqueue(int rank, std::span<const std::size_t> sizes) {
+  void enqueue(int rank, std::span<const SoakCall> turns) {
     const SoakSide& side = sides_[static_cast<std::size_t>(rank)];
-    const DeviceScope scope(ranks_.communicators[static_cast<std::size_t>(rank)].device());
-    for (const std::size_t size : sizes) {
-      launch_soak_fill(side, size, ranks_.stream(rank));
-      call(ranks_, rank, {DataType::float32, ReduceOp::sum, size}, ranks_.stream(rank));
-      launch_soak_check(side, size, ranks_.stream(rank));
+    Communicator& communicator = ranks_.communicators[static_cast<std::size_t>(rank)];
+    const DeviceScope scope(communicator.device());
+    const Stream stream = ranks_.stream(rank);
+    for (const SoakCall& what : turns) {
+      launch_soak_fill(side, what, stream);
+      const ConstBuffer in{side.in, what.collective == Collective::broadcast && rank != what.root ? 0 : what.in_count(side.ranks), DataType::float32};
+      const Buffer out{side.out, what.out_count(side.ranks), DataType::float32};
+      if (what.collective == Collective::all_reduce) communicator.all_reduce(in, out, ReduceOp::sum, stream);
+      if (what.collective == Collective::reduce_scatter) communicator.reduce_scatter(in, out, ReduceOp::sum, stream);
+      if (what.collective == Collective::all_gather) communicator.all_gather(in, out, stream);
+      if (what.collective == Collective::broadcast) communicator.broadcast(in, out, what.root, stream);
+      launch_soak_check(side, what, stream);
     }
   }
 
@@ -517,20 +524,20 @@ class Soak {
   std::vector<SoakSide> sides_;
 };
 
-}  // namespace
-
-// A library built with COLLECTIVES_STALLS rests between any two touches of what ranks share.
-TEST_CASE("back-to-back calls with data that change per call, across both wraps of the epoch", "[gpu][.soak]") {
+/// As many calls as SOAK_CALLS says of each class, half of them over each wrap of the epoch. A class is one call and some beside it that take other grids, tails and plans.
+template <typename Turns>
+void soak_classes(std::span<const std::size_t> classes, Turns turns_of) {
   const std::size_t calls = number_in("SOAK_CALLS", 20'000);
   const int ranks = static_cast<int>(number_in("SOAK_RANKS", static_cast<std::size_t>(std::max(2, cuda_device_count()))));
-  // A class of sizes is one size and some beside it that take other grids, tails and plans.
-  for (const std::size_t elements : {256u, 2048u, 16'384u, 65'536u, 262'144u, 1'048'576u}) {
-    const std::size_t sizes[] = {elements, elements + 1, elements - elements / 3, 3, elements / 2 + 4, elements};
+  for (const std::size_t elements : classes)
     for (const std::uint32_t first : {0x7fffffffu - 5000u, 0xffffffffu - 5000u}) {
+      const std::vector<SoakCall> turns = turns_of(elements, ranks);
+      std::size_t most = 0;
+      for (const SoakCall& what : turns) most = std::max({most, what.in_count(ranks), what.out_count(ranks)});
       Options options;
       options.first_epoch = first;
-      Soak soak(ranks, elements + 1, options);
-      soak.run(sizes, calls / 2);
+      Soak soak(ranks, most, options);
+      soak.run(turns, calls / 2);
       std::uint32_t fewest = UINT32_MAX;
       unsigned long long wrong = 0;
       for (int rank = 0; rank < ranks; ++rank) {
@@ -541,5 +548,27 @@ TEST_CASE("back-to-back calls with data that change per call, across both wraps 
       CHECK(fewest >= calls / 2);
       CHECK(wrong == 0);
     }
-  }
+}
+
+}  // namespace
+
+// A library built with COLLECTIVES_STALLS rests between any two touches of what ranks share.
+TEST_CASE("back-to-back calls with data that change per call, across both wraps of the epoch", "[gpu][.soak]") {
+  constexpr std::size_t classes[] = {256, 2048, 16'384, 65'536, 262'144, 1'048'576};
+  soak_classes(classes, [](std::size_t elements, int) {
+    std::vector<SoakCall> turns;
+    for (const std::size_t count : {elements, elements + 1, elements - elements / 3, std::size_t{3}, elements / 2 + 4, elements}) turns.push_back({Collective::all_reduce, count});
+    return turns;
+  });
+}
+
+TEST_CASE("back-to-back calls of every direct kernel in turns, with data that change per call, across both wraps of the epoch", "[gpu][.soak_kernels]") {
+  // 16 MB are beyond one pack a thread and one tile on any number of ranks that share a machine.
+  constexpr std::size_t classes[] = {2048, 262'144, 4'194'304};
+  soak_classes(classes, [](std::size_t elements, int ranks) {
+    const std::size_t block = elements / static_cast<std::size_t>(ranks);
+    return std::vector<SoakCall>{{Collective::all_gather, block},         {Collective::broadcast, elements, ranks - 1}, {Collective::reduce_scatter, block / 4 * 4},
+                                 {Collective::all_reduce, elements - 5},  {Collective::all_gather, block / 3 + 1},      {Collective::broadcast, elements / 2 + 7, 0},
+                                 {Collective::all_reduce, elements / 64}, {Collective::reduce_scatter, block / 8 * 4}};
+  });
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/require.hpp"
+#include "in_parts.hpp"
 #include "kernels/number.hpp"
 
 #if COLLECTIVES_HAS_CUDA
@@ -58,8 +59,13 @@ void write_element(std::byte* at, DataType type, long long value) {
   std::memcpy(at, &value, size_of(type));
 }
 
-int operand(const Trial& trial, int rank, std::size_t element) {
-  const std::uint64_t random = mix(mix(trial.seed * 64 + static_cast<std::uint64_t>(rank)) + element);
+namespace {
+
+/// What all of a rank's operands begin with.
+std::uint64_t rank_seed(const Trial& trial, int rank) { return mix(trial.seed * 64 + static_cast<std::uint64_t>(rank)); }
+
+int operand(const Trial& trial, int rank, std::uint64_t seed, std::size_t element) {
+  const std::uint64_t random = mix(seed + element);
   if (trial.op == ReduceOp::prod) {
     // Few twos: 2^4 of 16 ranks fits every type exactly.
     if (random % 3 == 0 && rank % 4 == 0) return 2;
@@ -71,20 +77,28 @@ int operand(const Trial& trial, int rank, std::size_t element) {
   return is_unsigned(trial.type) ? value : value - 8;
 }
 
+}  // namespace
+
+int operand(const Trial& trial, int rank, std::size_t element) { return operand(trial, rank, rank_seed(trial, rank), element); }
+
 std::vector<std::byte> operand_bytes(const Trial& trial, int rank, std::size_t count) {
   const std::size_t size = size_of(trial.type);
   std::vector<std::byte> bytes(count * size);
-  for (std::size_t i = 0; i < count; ++i) write_element(bytes.data() + i * size, trial.type, operand(trial, rank, i));
+  const std::uint64_t seed = rank_seed(trial, rank);
+  in_parts(count, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) write_element(bytes.data() + i * size, trial.type, operand(trial, rank, seed, i));
+  });
   return bytes;
 }
 
 namespace {
 
-/// What the reduction of all ranks' operands at an element is, in the bytes of the type.
-void put_reduced(const Trial& trial, int ranks, std::size_t element, std::byte* at) {
-  long long result = operand(trial, 0, element);
+/// What the reduction of all ranks' operands at an element is, in the bytes of the type. `seeds` are those of all ranks.
+void put_reduced(const Trial& trial, const std::vector<std::uint64_t>& seeds, std::size_t element, std::byte* at) {
+  const int ranks = static_cast<int>(seeds.size());
+  long long result = operand(trial, 0, seeds[0], element);
   for (int rank = 1; rank < ranks; ++rank) {
-    const long long value = operand(trial, rank, element);
+    const long long value = operand(trial, rank, seeds[static_cast<std::size_t>(rank)], element);
     if (trial.op == ReduceOp::sum || trial.op == ReduceOp::avg) result += value;
     if (trial.op == ReduceOp::prod) result *= value;
     if (trial.op == ReduceOp::min) result = std::min(result, value);
@@ -169,19 +183,20 @@ class SideMaker {
     const auto data = operand_bytes(trial_, rank_, in_count);
     std::copy(data.begin(), data.end(), (side.in_place ? side.out : side.in).begin() + static_cast<std::ptrdiff_t>(side.in_at));
     side.out_expected = side.out;
-    for (std::size_t i = 0; i < out_count; ++i) put_expected(i, side.out_expected.data() + side.out_at + i * size_);
+    // What is reduced is the same for every rank, and takes longer to make than to move: it is made once.
+    if (reduces(trial_.collective) && total_.empty())
+      total_ = expected_bytes(trial_, ranks_, trial_.collective == Collective::reduce_scatter ? cuts_[0].total : trial_.count);
+    in_parts(out_count, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) put_expected(i, side.out_expected.data() + side.out_at + i * size_);
+    });
     return side;
   }
 
-  /// What is reduced is the same for every rank, and takes longer to make than to move: it is made once.
-  void put_total(std::size_t element, std::byte* at) {
-    if (total_.empty()) total_ = expected_bytes(trial_, ranks_, trial_.collective == Collective::reduce_scatter ? cuts_[0].total : trial_.count);
-    std::memcpy(at, total_.data() + element * size_, size_);
-  }
+  void put_total(std::size_t element, std::byte* at) const { std::memcpy(at, total_.data() + element * size_, size_); }
 
   void put_operand(int rank, std::size_t element, std::byte* at) const { write_element(at, trial_.type, operand(trial_, rank, element)); }
 
-  void put_expected(std::size_t i, std::byte* at) {
+  void put_expected(std::size_t i, std::byte* at) const {
     const auto own = static_cast<std::size_t>(rank_);
     const std::size_t own_begin = cuts_[own].begins[own];
     switch (trial_.collective) {
@@ -259,7 +274,11 @@ std::size_t uneven_count(const Trial& trial, int from, int to) {
 std::vector<std::byte> expected_bytes(const Trial& trial, int ranks, std::size_t count) {
   const std::size_t size = size_of(trial.type);
   std::vector<std::byte> bytes(count * size);
-  for (std::size_t i = 0; i < count; ++i) put_reduced(trial, ranks, i, bytes.data() + i * size);
+  std::vector<std::uint64_t> seeds;
+  for (int rank = 0; rank < ranks; ++rank) seeds.push_back(rank_seed(trial, rank));
+  in_parts(count, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) put_reduced(trial, seeds, i, bytes.data() + i * size);
+  });
   return bytes;
 }
 
