@@ -28,12 +28,15 @@ __device__ float expected(std::uint32_t call, const SoakSide& side, const SoakCa
   return sum;
 }
 
-__global__ void fill(SoakSide side, std::size_t in_count, std::size_t out_count) {
+/// As an element of the type.
+__device__ float as(DataType type, float value) { return type == DataType::int32 ? __int_as_float(static_cast<int>(value)) : value; }
+
+__global__ void fill(SoakSide side, DataType type, std::size_t in_count, std::size_t out_count) {
   const std::uint32_t call = side.counters->calls;
   const std::uint32_t random = mix(call * 977u + static_cast<std::uint32_t>(side.rank));
   if (random % 8 == 0) __nanosleep(random >> 8 & 4095u);
   for (std::size_t i = thread_of_all(); i < in_count || i < out_count; i += std::size_t{gridDim.x} * blockDim.x) {
-    if (i < in_count) side.in[i] = operand(call, side.rank, i);
+    if (i < in_count) side.in[i] = as(type, operand(call, side.rank, i));
     if (i < out_count) side.out[i] = -1e30f;
   }
 }
@@ -41,7 +44,10 @@ __global__ void fill(SoakSide side, std::size_t in_count, std::size_t out_count)
 __global__ void check(SoakSide side, SoakCall what, std::size_t out_count) {
   const std::uint32_t call = side.counters->calls;
   unsigned long long wrong = 0;
-  for (std::size_t i = thread_of_all(); i < out_count; i += std::size_t{gridDim.x} * blockDim.x) wrong += side.out[i] != expected(call, side, what, i);
+  for (std::size_t i = thread_of_all(); i < out_count; i += std::size_t{gridDim.x} * blockDim.x) {
+    const float wanted = expected(call, side, what, i), found = side.out[i];
+    wrong += what.type == DataType::int32 ? __float_as_int(found) != static_cast<int>(wanted) : found != wanted;
+  }
   if (wrong != 0) atomicAdd(&side.counters->wrong, wrong);
   __syncthreads();
   // Every block has read the call's number before the last of them moves it on.
@@ -57,7 +63,7 @@ unsigned blocks_for(std::size_t count) { return static_cast<unsigned>(std::clamp
 
 void launch_soak_fill(const SoakSide& side, const SoakCall& what, Stream stream) {
   const std::size_t in = what.in_count(side.ranks), out = what.out_count(side.ranks);
-  fill<<<blocks_for(std::max(in, out)), threads, 0, stream>>>(side, in, out);
+  fill<<<blocks_for(std::max(in, out)), threads, 0, stream>>>(side, what.type, in, out);
 }
 void launch_soak_check(const SoakSide& side, const SoakCall& what, Stream stream) {
   const std::size_t out = what.out_count(side.ranks);

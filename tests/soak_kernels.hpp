@@ -25,6 +25,7 @@ struct SoakCall {
   Collective collective;  ///< all_reduce, reduce_scatter, all_gather or broadcast
   std::size_t count;
   int root = 0;
+  DataType type = DataType::float32;  ///< or int32, in the same memory
 
   std::size_t in_count(int ranks) const { return collective == Collective::reduce_scatter ? count * static_cast<std::size_t>(ranks) : count; }
   std::size_t out_count(int ranks) const { return collective == Collective::all_gather ? count * static_cast<std::size_t>(ranks) : count; }

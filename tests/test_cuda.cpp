@@ -510,8 +510,8 @@ class Soak {
     const Stream stream = ranks_.stream(rank);
     for (const SoakCall& what : turns) {
       launch_soak_fill(side, what, stream);
-      const ConstBuffer in{side.in, what.collective == Collective::broadcast && rank != what.root ? 0 : what.in_count(side.ranks), DataType::float32};
-      const Buffer out{side.out, what.out_count(side.ranks), DataType::float32};
+      const ConstBuffer in{side.in, what.collective == Collective::broadcast && rank != what.root ? 0 : what.in_count(side.ranks), what.type};
+      const Buffer out{side.out, what.out_count(side.ranks), what.type};
       if (what.collective == Collective::all_reduce) communicator.all_reduce(in, out, ReduceOp::sum, stream);
       if (what.collective == Collective::reduce_scatter) communicator.reduce_scatter(in, out, ReduceOp::sum, stream);
       if (what.collective == Collective::all_gather) communicator.all_gather(in, out, stream);
@@ -563,12 +563,13 @@ TEST_CASE("back-to-back calls with data that change per call, across both wraps 
 }
 
 TEST_CASE("back-to-back calls of every direct kernel in turns, with data that change per call, across both wraps of the epoch", "[gpu][.soak_kernels]") {
-  // 16 MB are beyond one pack a thread and one tile on any number of ranks that share a machine.
-  constexpr std::size_t classes[] = {2048, 262'144, 4'194'304};
+  // 8 KB, 1 MB, and of four ranks what goes in phases and in a stream of tiles.
+  constexpr std::size_t classes[] = {2048, 262'144, 2'097'152, 8'388'608};
   soak_classes(classes, [](std::size_t elements, int ranks) {
     const std::size_t block = elements / static_cast<std::size_t>(ranks);
     return std::vector<SoakCall>{{Collective::all_gather, block},         {Collective::broadcast, elements, ranks - 1}, {Collective::reduce_scatter, block / 4 * 4},
                                  {Collective::all_reduce, elements - 5},  {Collective::all_gather, block / 3 + 1},      {Collective::broadcast, elements / 2 + 7, 0},
-                                 {Collective::all_reduce, elements / 64}, {Collective::reduce_scatter, block / 8 * 4}};
+                                 {Collective::all_reduce, elements / 64}, {Collective::reduce_scatter, block / 8 * 4},
+                                 {Collective::all_reduce, elements + 1, 0, DataType::int32}, {Collective::reduce_scatter, block / 4 * 4, 0, DataType::int32}};
   });
 }
