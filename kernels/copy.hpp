@@ -10,7 +10,8 @@ namespace collectives::kernels {
 inline constexpr int copy_buffers = 3;
 
 struct CopyCallArgs : CallArgs {
-  std::byte* pools[max_ranks];  ///< as this rank addresses them
+  std::byte* pools[max_ranks];  ///< where ranks meet, as this rank addresses it: in their pools, or in common memory
+  std::byte* own;               ///< this rank's pool, where it counts its calls
 };
 
 /// Tell these peers, a bit each, that a group of copies is whole, then wait until theirs is.

@@ -19,7 +19,7 @@ class CopySync {
     each_of(~0u, [&](int peer) { watch_.announce(peer); });
     each_of(~0u, [&](int peer) { watch_.await_header(peer); });
     group_.sync();
-    if (group_.thread() == 0) signal_relaxed(&watch_.control(args_.rank).next, mark(epoch + 1, 0));
+    if (group_.thread() == 0) signal_relaxed(&control().next, mark(epoch + 1, 0));
   }
 
   /// A rank that has failed tells nobody: what it copied is not to be used.
@@ -43,7 +43,8 @@ class CopySync {
       if (rank != args_.rank && (peers >> rank & 1u) != 0) body(rank);
   }
 
-  COLLECTIVES_HOST_DEVICE Epoch next() const { return Turn{observe_relaxed(&watch_.control(args_.rank).next)}.epoch(); }
+  COLLECTIVES_HOST_DEVICE Control& control() const { return *reinterpret_cast<Control*>(args_.own + Layout::control); }
+  COLLECTIVES_HOST_DEVICE Epoch next() const { return Turn{observe_relaxed(&control().next)}.epoch(); }
   COLLECTIVES_HOST_DEVICE Mark* arrived(int rank, int from) const {
     return &reinterpret_cast<CopyBoard*>(args_.pools[rank] + Layout::copy_board)->arrived[from];
   }

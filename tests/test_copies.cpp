@@ -412,6 +412,7 @@ class CopyTeam {
       RankContext& context = *contexts.emplace_back(std::make_unique<RankContext>(RankContext{.rank = rank, .ranks = ranks_, .layout = layout_}));
       kernels::CopyCallArgs args{};
       for (std::size_t peer = 0; peer < pools_.size(); ++peer) args.pools[peer] = context.pools[peer] = pools_[peer].pool->base();
+      args.own = pools_[r].pool->base();
       args.rank = static_cast<std::uint8_t>(rank);
       args.ranks = static_cast<std::uint8_t>(ranks_);
       args.fingerprint = static_cast<std::uint32_t>(calls[r].count * 31 + static_cast<std::size_t>(calls[r].op));

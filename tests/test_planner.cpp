@@ -259,6 +259,29 @@ TEST_CASE("copy engines are taken where they are forced and every rank has its o
   CHECK_THAT(planner.explain(64 << 10, DataType::bfloat16, ReduceOp::sum).explanation, ContainsSubstring("Copy engines move pieces of"));
 }
 
+TEST_CASE("copy engines are taken through host memory too where they are forced, and their pieces fit their slots", "[planner][copies]") {
+  const int ranks = GENERATE(2, 3, 4, 8);
+  Fabric fabric = uniform_fabric(ranks);
+  apply_peer_policy(fabric, [](int, int) { return true; });
+  PlannerOptions options = forcing({Algorithm::copy_two_shot});
+  options.copy_slot_bytes = GENERATE(std::size_t{64} << 10, std::size_t{8} << 20);
+  const Planner planner(fabric, options);
+  int by_copies = 0;
+  for (std::size_t bytes = 1; bytes <= 1024 * mib; bytes = bytes * 3 + 5) {
+    CAPTURE(ranks, options.copy_slot_bytes, bytes);
+    const Plan plan = planner.all_reduce(bytes, DataType::uint8, ReduceOp::sum);
+    if (!plan.copies) continue;
+    ++by_copies;
+    CHECK((plan.blocks >= 1 && plan.blocks <= 16 && plan.stages == 2 && plan.wire == Wire::flagged && plan.crews == 1 && !plan.wide));
+    CHECK((plan.tile_bytes > 0 && plan.tile_bytes % 512 == 0));
+    CHECK(static_cast<std::size_t>(2 * ranks) * plan.tile_bytes <= options.copy_slot_bytes);
+    const std::size_t chunk = (bytes / 16 + 1) / static_cast<std::size_t>(ranks) * 16;
+    CHECK(2 * (chunk / plan.tile_bytes) * static_cast<std::size_t>(ranks) <= 128);
+  }
+  CHECK(by_copies > 8);
+  CHECK_FALSE(planner.all_reduce(std::size_t{1} << 40, DataType::uint8, ReduceOp::sum).copies);
+}
+
 TEST_CASE("what copy engines cannot carry goes by two-shot's kernels", "[planner][copies]") {
   PlannerOptions options = forcing({Algorithm::copy_two_shot});
   options.copy_slot_bytes = 64 * mib;

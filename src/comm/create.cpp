@@ -275,7 +275,7 @@ Communicator Communicator::create(const UniqueId& id, int rank, int size, const 
   KnownFabric known = agree_on_fabric(mesh, world->devices, backend, settings);
   Fabric& fabric = known.fabric;
   expect_mode_together(mesh, known, settings.p2p.mode);
-  const kernels::Layout layout = layout_for(smallest_share(introductions, fabric), backend, copy_lanes(settings, fabric), slot_shares(fabric));
+  const kernels::Layout layout = layout_for(smallest_share(introductions, fabric), backend, copy_room(settings, fabric), slot_shares(fabric));
 
   RankContext context{.rank = rank,
                       .ranks = size,

@@ -81,7 +81,7 @@ std::vector<Communicator> Communicator::create_local(const std::vector<int>& dev
     const auto pools = static_cast<std::size_t>(std::count(places.begin(), places.end(), device)) * meeting_places(fabric).pools_a_bound();
     share = std::min(share, share_of(pool_room(device, settings.options.pool_bytes), pools, backend));
   }
-  const kernels::Layout layout = layout_for(share, backend, copy_lanes(settings, fabric), slot_shares(fabric));
+  const kernels::Layout layout = layout_for(share, backend, copy_room(settings, fabric), slot_shares(fabric));
 
   auto world = std::make_shared<World>();
   MeetingPlaces meeting = meet(*world, fabric, places, settings, layout);

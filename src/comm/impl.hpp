@@ -37,12 +37,12 @@ Backend resolve_backend(Backend wanted);
 /// What each of `pools` pools that a communicator makes on one device gets of the room there: the smallest pool at least, if that is left.
 std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend);
 
-/// How many slots of copy engines a pool has: none unless they are forced.
-std::size_t copy_lanes(const Settings& settings, const Fabric& fabric);
+/// The most bytes that the slots of copy engines take of a pool: none unless they are forced.
+std::size_t copy_room(const Settings& settings, const Fabric& fabric);
 
-/// The layout that this rank's share of the pool's bound allows, with so many slots of copy engines.
+/// The layout that this rank's share of the pool's bound allows, with no more than that for copy engines.
 /// Throws Error(out_of_memory) that says what the smallest pool is.
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, SlotShares shares = {});
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t copy_room, SlotShares shares = {});
 
 /// What a rank keeps of its pool: the memory itself and the word that barriers reduce.
 struct RankPool {

@@ -20,6 +20,7 @@ namespace {
 constexpr std::size_t smallest_part = std::size_t{128} << 10;  // slots are laid out in parts of this
 constexpr std::size_t shares_a_part = 32;                         // of the eight parts of a pool on a GPU
 constexpr std::size_t largest_copy = std::size_t{32} << 20;       // of one copy of a copy engine: what begins and ends it is little beside it
+constexpr std::size_t cached_copies = std::size_t{32} << 20;      // of all ranks in host memory: four H200 copy 45 GB/s each both ways through so much, through twice as much 32
 constexpr std::size_t barrier_bytes = 256;
 constexpr std::size_t device_granule = std::size_t{2} << 20, host_granule = std::size_t{64} << 10;
 
@@ -103,12 +104,14 @@ std::size_t share_of(const PoolRoom& room, std::size_t pools, Backend backend) {
   return std::max(room.usual / pools, std::min(room.left / pools, parts.smallest_pool()));
 }
 
-std::size_t copy_lanes(const Settings& settings, const Fabric& fabric) {
+std::size_t copy_room(const Settings& settings, const Fabric& fabric) {
   const bool forced = settings.options.algorithm && settings.options.algorithm->algorithm == Algorithm::copy_two_shot;
-  return forced && has_copy_engines(fabric) ? copy_buffers * static_cast<std::size_t>(fabric.ranks - 1) : 0;
+  if (!forced || !has_copy_engines(fabric)) return 0;
+  const auto ranks = static_cast<std::size_t>(fabric.ranks);
+  return fabric.meets_on_host() ? cached_copies / ranks : copy_buffers * (ranks - 1) * largest_copy;
 }
 
-kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes, SlotShares shares) {
+kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t copy_room, SlotShares shares) {
   const SlotParts parts(backend);
   share = share / parts.granule * parts.granule;
   require(share >= parts.smallest_pool(),
@@ -120,7 +123,7 @@ kernels::Layout layout_for(std::size_t share, Backend backend, std::size_t lanes
           ErrorCode::out_of_memory);
   // Slots for copy engines take what the others leave, and half of what is not needed where that is little.
   const std::size_t needed = parts.smallest_pool(), usual = fixed_bytes + parts.count() * parts.largest;
-  const std::size_t copies = std::min(lanes * largest_copy, std::max((share - needed) / 2, share - std::min(share, usual))) / smallest_part * smallest_part;
+  const std::size_t copies = std::min(copy_room, std::max((share - needed) / 2, share - std::min(share, usual))) / smallest_part * smallest_part;
   share -= copies;
   const std::size_t part = std::min(parts.largest, (share - fixed_bytes) / parts.count() / smallest_part * smallest_part);
   if (backend == Backend::host)

@@ -207,7 +207,8 @@ void Arguments::fill_parts(const Call& call, const Program& program) {
 
 const kernels::CopyCallArgs& Arguments::copies(const Call& call, const Plan& plan) {
   fill_ranks(copies_, call, plan);
-  std::copy(context_->pools.begin(), context_->pools.end(), copies_.pools);
+  std::copy(context_->common.begin(), context_->common.end(), copies_.pools);
+  copies_.own = context_->pools[static_cast<std::size_t>(context_->rank)];
   return copies_;
 }
 

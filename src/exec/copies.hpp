@@ -94,16 +94,53 @@ struct CopySpan {
   std::size_t bytes = 0;
 };
 
-/// Where everything of one rank's call lies.
-class CopyCall {
+/// One rank's part of a two-shot all-reduce whose chunks are cut in pieces.
+class CutCall {
  public:
-  /// `plan.tile_bytes` is the length of a piece, and of a slot.
-  CopyCall(const RankContext& context, const Call& call, const Plan& plan, const Program& program);
-
   int ranks() const { return ranks_; }
   int pieces() const { return pieces_; }
   int peer(int round) const { return (rank_ + round) % ranks_; }
   int sender(int round) const { return (rank_ + ranks_ - round) % ranks_; }
+
+ protected:
+  /// `plan.tile_bytes` is the length of a piece, and of a slot.
+  CutCall(const RankContext& context, const Call& call, const Plan& plan, const Program& program);
+
+  /// A piece of a chunk: its first byte in the chunk, and how many it has.
+  struct Extent {
+    std::size_t first, bytes;
+  };
+  Extent extent(int chunk, int piece) const;
+  const std::byte* input(int chunk, int piece) const { return static_cast<const std::byte*>(chunk_[static_cast<std::size_t>(chunk)].in) + extent(chunk, piece).first; }
+  std::byte* output(int chunk, int piece) const { return static_cast<std::byte*>(chunk_[static_cast<std::size_t>(chunk)].out) + extent(chunk, piece).first; }
+  /// What combines this rank's piece with those that `slot_of` gives of the others.
+  template <typename SlotOf>
+  kernels::CopySumArgs sum_of(int piece, SlotOf slot_of) const {
+    kernels::CopySumArgs args = sum_without_slots(piece);
+    for (int rank = 0; rank < ranks_; ++rank)
+      if (rank != rank_) args.operand[rank] = slot_of(rank);
+    return args;
+  }
+  /// Which of a rank's lanes for its peers is this one's.
+  static std::size_t lane(int rank, int peer) { return static_cast<std::size_t>(peer < rank ? peer : peer - 1); }
+
+  const RankContext& context_;
+  int rank_, ranks_;
+  std::size_t piece_bytes_;
+
+ private:
+  kernels::CopySumArgs sum_without_slots(int piece) const;
+
+  int pieces_ = 1;
+  std::size_t element_;
+  ReduceOp op_;
+  std::array<kernels::Region, max_ranks> chunk_{};  ///< by owner
+};
+
+/// Where everything of one rank's call lies.
+class CopyCall : public CutCall {
+ public:
+  CopyCall(const RankContext& context, const Call& call, const Plan& plan, const Program& program);
 
   /// What round `round` copies into its peer's slot.
   CopySpan copy(int g, CopyGroup group, int round) const;
@@ -113,20 +150,7 @@ class CopyCall {
   kernels::CopySumArgs sum(int g, CopyGroup group) const;
 
  private:
-  /// A piece of a chunk: its first byte in the chunk, and how many it has.
-  struct Extent {
-    std::size_t first, bytes;
-  };
-  Extent extent(int chunk, int piece) const;
   std::byte* slot(int rank, int g, int sender) const;
-
-  const RankContext& context_;
-  int rank_, ranks_;
-  int pieces_ = 1;
-  std::size_t piece_bytes_;
-  std::size_t element_;
-  ReduceOp op_;
-  std::array<kernels::Region, max_ranks> chunk_{};  ///< by owner
 };
 
 }  // namespace collectives

@@ -3,15 +3,6 @@
 namespace collectives {
 namespace {
 
-/// Its few small kernels come before what waits for multiprocessors.
-CudaStream make_urgent_stream() {
-  int least = 0, greatest = 0;
-  cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-  cudaStream_t stream = nullptr;
-  cuda_check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest));
-  return CudaStream(stream);
-}
-
 struct Events {
   cudaEvent_t between;
   std::array<cudaEvent_t, kernels::copy_buffers> consumed;
@@ -61,6 +52,14 @@ class CopyEnqueuer {
 };
 
 }  // namespace
+
+CudaStream make_urgent_stream() {
+  int least = 0, greatest = 0;
+  cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  cudaStream_t stream = nullptr;
+  cuda_check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest));
+  return CudaStream(stream);
+}
 
 CopyStreams::CopyStreams() : eager_(make_urgent_stream()), captured_(make_urgent_stream()), between_(make_event()) {
   for (CudaEvent& event : consumed_) event = make_event();

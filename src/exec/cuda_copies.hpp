@@ -7,6 +7,9 @@
 
 namespace collectives {
 
+/// A stream whose few small kernels come before what waits for multiprocessors.
+CudaStream make_urgent_stream();
+
 /// Enqueues calls that copy engines carry, on the caller's stream and one of its own. Made on the device that is current.
 class CopyStreams {
  public:

@@ -5,6 +5,7 @@
 #include "base/require.hpp"
 #include "exec/arguments.hpp"
 #include "exec/cuda_copies.hpp"
+#include "exec/cuda_staged_copies.hpp"
 #include "exec/executor.hpp"
 #include "exec/identity.hpp"
 #include "kernels/local.hpp"
@@ -49,7 +50,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_mail();
     if (context_.layout.copy_bytes > 0) {
       kernels::preload_copy();
-      copies_.emplace();
+      context_.out_of_reach == 0 ? static_cast<void>(copies_.emplace()) : static_cast<void>(staged_.emplace());
     }
     eager_.event = make_event();
     captured_.event = make_event();
@@ -175,6 +176,10 @@ class CudaExecutor final : public Executor {
   }
 
   void launch(const Call& call, const Plan& plan, const Program& program, Stream stream) {
+    if (plan.copies && context_.out_of_reach != 0) {
+      ensure(staged_.has_value(), "a plan wants copy engines that there are no slots for");
+      return staged_->enqueue(arguments_.copies(call, plan), StagedCall(context_, call, plan, program), call.type, plan, stream, capture_of(stream) != 0);
+    }
     if (plan.copies) {
       ensure(copies_.has_value(), "a plan wants copy engines that there are no slots for");
       return copies_->enqueue(arguments_.copies(call, plan), CopyCall(context_, call, plan, program), call.type, plan, stream, capture_of(stream) != 0);
@@ -198,6 +203,7 @@ class CudaExecutor final : public Executor {
   LastCall captured_;
   CudaStream messages_;
   std::optional<CopyStreams> copies_;
+  std::optional<StagedStreams> staged_;
 };
 
 }  // namespace

@@ -41,13 +41,13 @@ void require_sound(const PlannerOptions& options) {
 }
 
 void require_reach(const Fabric& fabric, const PlannerOptions& options) {
-  if (!options.forced || options.forced->algorithm != Algorithm::copy_two_shot || fabric.backend == Backend::host) return;
+  if (!options.forced || options.forced->algorithm != Algorithm::copy_two_shot || fabric.backend == Backend::host || fabric.meets_on_host()) return;
   for (int from = 0; from < fabric.ranks; ++from)
     for (int to = 0; to < fabric.ranks; ++to)
       require(from == to || fabric.link(from, to).direct,
               [&] {
                 return "copy_two_shot is forced, but rank " + std::to_string(from) + " does not reach rank " + std::to_string(to) +
-                       " directly: its copy engines write into every peer's pool";
+                       " directly: copy engines write into the pools of all peers, or meet all of them in host memory";
               },
               ErrorCode::unsupported);
 }

@@ -192,25 +192,37 @@ int crews_for(const Plan& plan, const std::vector<Program>& programs, const Fabr
   return crews <= limit ? crews : 1;
 }
 
-/// Pieces as long as slots are, and two at least where they are worth a meeting of the ranks: then one is combined while the next
-/// is copied. Blocks that combine as fast as engines copy, by what a block moves on an H200. Four of those take 1.9 ms for 256 MB, where
+/// Pieces of a chunk, as long as slots are, and two at least where they are worth a meeting of the ranks: then one is combined while the next is copied.
+std::size_t pieces_to_peers(std::size_t chunk_packs, std::size_t slot_packs) {
+  constexpr std::size_t least_split_packs = (std::size_t{2} << 20) / pack_bytes;
+  return std::max<std::size_t>(divide_up(chunk_packs, slot_packs), chunk_packs >= least_split_packs ? 2 : 1);
+}
+
+/// The same through host memory; four where a piece is worth as much, so that both directions of the bus are soon busy.
+std::size_t pieces_through_host(std::size_t chunk_packs, std::size_t slot_packs) {
+  constexpr std::size_t worth_a_piece = (std::size_t{1} << 20) / pack_bytes, usual = 4;
+  return std::max(divide_up(chunk_packs, slot_packs), std::clamp<std::size_t>(chunk_packs / worth_a_piece, 1, usual));
+}
+
+/// Blocks that combine as fast as engines copy, by what a block moves on an H200. Four of those take 1.9 ms for 256 MB, where
 /// the two-shot kernels take 1.17 (perf/results).
 /// False for what other kernels must carry: copy engines move bits as they are, not floats that travel narrower or operands that are
 /// scaled; and a call of more copies than a stream's queue holds would wait on the host for ranks that have not been asked to call.
 bool shape_copies(Plan& plan, std::size_t chunk_packs, const Fabric& fabric, int limit, std::size_t slot_bytes, Operation operation) {
-  constexpr std::size_t least_split_packs = (std::size_t{2} << 20) / pack_bytes, line_packs = 32, most_copies = 512;
+  constexpr std::size_t line_packs = 32;
   constexpr int few_blocks = 16;
   if (plan.choice.algorithm != Algorithm::copy_two_shot || !has_copy_engines(fabric) || operation.form != DirectForm::all_reduce) return false;
+  const bool through_host = fabric.meets_on_host();
   const auto ranks = static_cast<std::size_t>(fabric.ranks);
-  const std::size_t lanes = copy_buffers * (ranks - 1);
-  const std::size_t slot_packs = slot_bytes / lanes / pack_bytes / line_packs * line_packs;
+  const std::size_t lanes = through_host ? staged_copy_buffers * ranks : copy_buffers * (ranks - 1);
+  const std::size_t slot_packs = slot_bytes / lanes / pack_bytes / line_packs * line_packs, most_copies = through_host ? 128 : 512;
   if (slot_packs == 0) return false;
-  const std::size_t pieces = std::max<std::size_t>(divide_up(chunk_packs, slot_packs), chunk_packs >= least_split_packs ? 2 : 1);
+  const std::size_t pieces = (through_host ? pieces_through_host : pieces_to_peers)(chunk_packs, slot_packs);
   if (2 * pieces * ranks > most_copies) return false;
   const std::size_t piece_packs = divide_up(divide_up(chunk_packs, pieces), line_packs) * line_packs;
   plan.copies = true;
   plan.wire = Wire::flagged;
-  plan.stages = copy_buffers;
+  plan.stages = static_cast<int>(through_host ? staged_copy_buffers : copy_buffers);
   plan.tile_bytes = piece_packs * pack_bytes;
   plan.threads = 512;
   plan.blocks = static_cast<int>(std::clamp<std::size_t>(divide_up(piece_packs, static_cast<std::size_t>(plan.threads)), 1, static_cast<std::size_t>(std::min(limit, few_blocks))));
