@@ -273,7 +273,7 @@ TEST_CASE("GPUs that do not reach each other have crews where more than two shar
       CAPTURE(ranks, bytes);
       CHECK(plan.wire == (bytes >= mib ? Wire::flagged : Wire::sentinel));
       CHECK((plan.crews > 1) == (ranks > 2 && bytes >= 8 * mib));
-      if (plan.crews > 1) CHECK((plan.blocks == 16 && plan.tile_bytes <= 16 * kib));
+      if (plan.crews > 1) CHECK((plan.blocks == 32 && plan.stages == 2 && plan.tile_bytes <= 16 * kib));
     }
   }
 }

@@ -170,21 +170,23 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int ranks, boo
   return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
 }
 
-/// Few blocks, since a GPU's slot is busy with their stores and loads and each more is one that polls; tiles of 16 KB, as each is fenced.
-/// Four H200 take 729 us for 16 MB with 16 blocks a crew and 1024 packs a tile, 851 with 8 blocks, 785 with 32, 907 with 512 packs.
+/// No more blocks than keep a bus busy, since each that waits polls over it; tiles of 16 KB, as each is fenced. Two stages: what lies in all slots together stays in
+/// the CPUs' cache, and host memory itself is slower than the slots of four GPUs.
+/// 64 MB on four H200 take 2461 us with 32 blocks a crew, 2482 with 24, 2614 with 44 and 2650 with 16, 16 MB 698, 681, 721 and 720; tiles of 8 KB take 2709 and 739, of
+/// 32 KB 2427 and 691. On three 64 MB take 2285 with 32, 2209 with 44 and 2684 with 16; with 16 and six stages 2725.
 bool shape_crews(Plan& plan, const Program& program, std::size_t chunk_packs, int limit, std::size_t slot_bytes) {
-  constexpr std::size_t largest_tile = 1024, least_stages = 4, most_stages = 8;
-  constexpr int few_blocks = 16;
+  constexpr std::size_t largest_tile = 1024, usual_stages = 2;
+  constexpr int most_blocks_of_crew = 32;
   plan.threads = 512;
-  plan.blocks = std::min(limit / plan.crews, few_blocks);
+  plan.blocks = std::min(limit / plan.crews, most_blocks_of_crew);
   plan.tile_bytes = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks)), largest_tile) * pack_bytes;
-  const auto fewest = std::max(static_cast<std::size_t>(program.min_stages), least_stages);
-  return fit_stages(plan, chunk_packs, program.rows, slot_bytes, fewest, std::max(fewest, most_stages));
+  const auto stages = std::max(static_cast<std::size_t>(program.min_stages), usual_stages);
+  return fit_stages(plan, chunk_packs, program.rows, slot_bytes, stages, stages);
 }
 
 /// Where every byte passes host memory, a crew of blocks for each round lets some write while others read, which pays from a few tiles a block
-/// on: four H200 take 729 us for 16 MB in crews and 868 without, 222 and 211 for 4 MB. Between two, crews take 2179 us for 64 MB and
-/// blocks that run all rounds 1857.
+/// on: four H200 take 698 us for 16 MB in crews and 868 without, 230 and 212 for 4 MB. Between two, crews take 1943 us for 64 MB at best and
+/// blocks that run all rounds 1869.
 int crews_for(const Plan& plan, const std::vector<Program>& programs, const Fabric& fabric, int limit) {
   constexpr std::size_t worth_a_crew = std::size_t{8} << 20;
   if (fabric.ranks <= 2 || plan.bytes < worth_a_crew || plan.wire != Wire::flagged) return 1;
