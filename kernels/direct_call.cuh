@@ -20,7 +20,8 @@
 // arguments.
 namespace collectives::kernels {
 
-template <typename Args, typename Wire, int N>
+/// Of N ranks, or if not `exact` of fewer too.
+template <typename Args, typename Wire, int N, bool exact = true>
 class DirectCall {
  public:
   __device__ explicit DirectCall(const Args& args) : args_(args), watch_(args, args.pools, NoRelief{}) {}
@@ -30,7 +31,9 @@ class DirectCall {
   /// The last warp of a block moves no data. In block 0 it tells the peers what this call is and waits for what they say.
   __device__ bool is_courier() const { return threadIdx.x >= workers(); }
   __device__ int lane() const { return static_cast<int>(threadIdx.x) % 32; }
-  __device__ bool has_peer() const { return lane() < N && lane() != args_.rank; }
+  __device__ int ranks() const { return ranks_of(args_); }
+  static __device__ int ranks_of(const Args& args) { return exact ? N : args.ranks; }
+  __device__ bool has_peer() const { return lane() < ranks() && lane() != args_.rank; }
 
   /// Which call this is, and whether the one before was wide.
   __device__ Turn turn() const { return {observe_relaxed(&args_.own->next)}; }
@@ -53,7 +56,7 @@ class DirectCall {
   /// found again by whoever waits for what will not come.
   static __device__ __noinline__ void await_headers(const Args& args, Epoch epoch) {
     const int peer = static_cast<int>(threadIdx.x) % 32;
-    if (peer >= N || peer == args.rank) return;
+    if (peer >= ranks_of(args) || peer == args.rank) return;
     Watch<NoRelief, Args> watch(args, args.pools, NoRelief{});
     watch.begin(epoch);
     watch.await_header(peer);
@@ -79,7 +82,7 @@ class DirectCall {
   __device__ Pack* chunks_at(int k, std::uint32_t p) const { return args_.chunks[k - 1] + (half_ + p); }
   /// The same in this rank's own pool: operands by lane, from 0 to N-2; chunks by peer, from 1 to N-1.
   __device__ Pack* operand_slot(int l, std::uint32_t p) const { return args_.slots + (half_ + l * args_.lane_packs + p); }
-  __device__ Pack* chunk_slot(int k, std::uint32_t p) const { return operand_slot(N - 2 + k, p); }
+  __device__ Pack* chunk_slot(int k, std::uint32_t p) const { return operand_slot(ranks() - 2 + k, p); }
 
   /// Polls count packs, all at once, until every word of those that `wanted(i)` has come.
   template <int count, typename Slot, typename Wanted>

@@ -184,13 +184,11 @@ class Mover : protected Base {
   /// What came from peer k goes where it belongs.
   __device__ void settle(const Tile& tile, int k, Pack (&pack)[unroll], std::uint32_t word) const {
     const bool told = !spares_words || EscapedWire::arrived(word);
-    if (told) {
-#pragma unroll
-      for (int u = 0; u < unroll; ++u) EscapedWire::restore(pack[u], word >> 4 * u);
-    }
+    const std::uint32_t escaped = told ? word : 0;
 #pragma unroll
     for (int u = 0; u < unroll; ++u)
       if (tile.receives(k, u)) {
+        EscapedWire::restore(pack[u], escaped >> 4 * u);
         tile.keep(k, u, pack[u]);
         EscapedWire::clear(lane(k) + tile.slot(u));
       }

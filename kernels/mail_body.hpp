@@ -297,11 +297,10 @@ class MailLane {
         std::uint32_t word = Wire::empty;
         if (!poll(pack, word, w, packs)) return;
         told = Form::single || Wire::arrived(word);
-        if (told) {
-          COLLECTIVES_UNROLL
-          for (int u = 0; u < unroll; ++u)
-            if (w + u * words < packs) Wire::restore(pack[u], word >> 4 * u);
-        }
+        const std::uint32_t escaped = told ? word : 0;
+        COLLECTIVES_UNROLL
+        for (int u = 0; u < unroll; ++u)
+          if (w + u * words < packs) Wire::restore(pack[u], escaped >> 4 * u);
       }
       COLLECTIVES_UNROLL
       for (int u = 0; u < unroll; ++u)

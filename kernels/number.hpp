@@ -91,9 +91,15 @@ COLLECTIVES_HOST_DEVICE float to_float(Float8E5M2 value) { return to_float(Half{
 
 /// The same bits as a half are 2^-8 of the value, but for the one NaN.
 COLLECTIVES_HOST_DEVICE float to_float(Float8E4M3 value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  std::uint32_t halves;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<std::uint16_t>(value.bits)));
+  return to_float(Half{static_cast<std::uint16_t>(halves)});
+#else
   const std::uint32_t sign = value.bits & 0x80u, magnitude = value.bits & 0x7fu;
   if (magnitude == 0x7fu) return to_float(Half{0x7e00u});
   return 256.0f * to_float(Half{static_cast<std::uint16_t>(sign << 8 | magnitude << 7)});
+#endif
 }
 
 /// To nearest even in a format of `fraction` bits whose exponents are `bias` high, by integers alone, so that both sides agree.
@@ -114,7 +120,25 @@ COLLECTIVES_HOST_DEVICE std::uint8_t to_float8(float value) {
   }
   return static_cast<std::uint8_t>(sign | (code < largest ? code : largest));
 }
-COLLECTIVES_HOST_DEVICE Float8E4M3 to_e4m3(float value) { return {to_float8<3, 7, 0x7eu>(value)}; }
-COLLECTIVES_HOST_DEVICE Float8E5M2 to_e5m2(float value) { return {to_float8<2, 15, 0x7bu>(value)}; }
+
+/// GPUs of compute capability 8.9 and later have instructions for it, which give the same bits.
+COLLECTIVES_HOST_DEVICE Float8E4M3 to_e4m3(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  std::uint16_t both;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(0.0f), "f"(value));
+  return {static_cast<std::uint8_t>(both)};
+#else
+  return {to_float8<3, 7, 0x7eu>(value)};
+#endif
+}
+COLLECTIVES_HOST_DEVICE Float8E5M2 to_e5m2(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  std::uint16_t both;
+  asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(both) : "f"(0.0f), "f"(value));
+  return {static_cast<std::uint8_t>(both)};
+#else
+  return {to_float8<2, 15, 0x7bu>(value)};
+#endif
+}
 
 }  // namespace collectives::kernels

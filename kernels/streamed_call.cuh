@@ -11,9 +11,10 @@
 // proves that all have finished the call before, and then has both halves of the slots to itself; the next call waits likewise.
 namespace collectives::kernels {
 
-template <typename Args, typename Wire, int N>
-class StreamedCall : protected DirectCall<Args, Wire, N> {
-  using Base = DirectCall<Args, Wire, N>;
+/// A step that is `large` is there once, else the compiler has the first apart, in which most of a step has nothing to do.
+template <typename Args, typename Wire, int N, bool large = false, bool exact = true>
+class StreamedCall : protected DirectCall<Args, Wire, N, exact> {
+  using Base = DirectCall<Args, Wire, N, exact>;
 
  public:
   __device__ StreamedCall(const Args& args, std::uint32_t* progress) : Base(args), progress_(progress) {}
@@ -64,10 +65,17 @@ class StreamedCall : protected DirectCall<Args, Wire, N> {
   template <typename Step>
   __device__ void run_worker(Turn turn, Step step) {
     credit_ = mark(watch_.epoch(), 0);
-    step(0);
-    this->advance_epoch(turn, args_.wide);
-    for (int i = 1; i < iterations_; ++i) {
+    if constexpr (!large) {
+      step(0);
+      this->advance_epoch(turn, args_.wide);
+    }
+#pragma unroll 1
+    for (int i = large ? 0 : 1; i < iterations_; ++i) {
       step(i);
+      if (large && i == 0) {
+        this->advance_epoch(turn, args_.wide);
+        continue;
+      }
       if (credits()) report_progress(progress_, static_cast<std::uint32_t>(i + 1));
     }
   }

@@ -26,21 +26,25 @@ struct SentinelWire {
   static COLLECTIVES_HOST_DEVICE void clear(Pack* slot) { store_shared(slot, Pack{{empty, empty, empty, empty}}); }
 };
 
-/// Any bits at all. Words that would pass for an empty slot travel as *marked* ones, and a word of its own beside a thread's packs says which
-/// of the marked words they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. It need only travel
+/// Any bits at all. Words travel *salted*; those that would then pass for an empty slot travel as *marked* ones, and a word of its own beside a thread's packs
+/// says which of the marked words they were, four bits a pack. That word has its top bit clear, so it too shows that it has arrived. It need only travel
 /// with packs that hold a marked word: who reads one knows that there is more to come. Slots are cleared as the sentinels' are, and may be theirs.
 struct EscapedWire {
   static constexpr bool flagged = false;
   static constexpr std::uint32_t empty = 0xffffffffu, marked = 0xfffffffeu;
+  /// Combined with every word by exclusive or: what looks empty or marked is then no -1 and no -2, of which tensors of integers are full, but two NaNs. Where nearly every thread
+  /// had words to tell of, an all-reduce of 16 MB of integers took 4 H200 183 us, and 82 where none had.
+  static constexpr std::uint32_t salt = 0x005a3ca4u;
+  static constexpr std::uint32_t looks_empty = empty ^ salt, looks_marked = marked ^ salt;
 
-  /// Takes the words out that look empty. A bit for each.
+  /// Salts a pack and takes the words out that look empty. A bit for each.
   static COLLECTIVES_HOST_DEVICE std::uint32_t escape(Pack& pack) {
     std::uint32_t escaped = 0;
     COLLECTIVES_UNROLL
     for (int i = 0; i < 4; ++i) {
-      const bool looks_empty = pack.word[i] == empty;
-      escaped |= static_cast<std::uint32_t>(looks_empty) << i;
-      pack.word[i] = looks_empty ? marked : pack.word[i];
+      const std::uint32_t salted = pack.word[i] ^ salt;
+      escaped |= static_cast<std::uint32_t>(salted == empty) << i;
+      pack.word[i] = salted == empty ? marked : salted;
     }
     return escaped;
   }
@@ -48,9 +52,10 @@ struct EscapedWire {
   static COLLECTIVES_HOST_DEVICE bool is_marked(const Pack& pack) {
     return pack.word[0] == marked || pack.word[1] == marked || pack.word[2] == marked || pack.word[3] == marked;
   }
+  /// `escaped` is what `escape` said, or 0 for a pack that needs no word.
   static COLLECTIVES_HOST_DEVICE void restore(Pack& pack, std::uint32_t escaped) {
     COLLECTIVES_UNROLL
-    for (int i = 0; i < 4; ++i) pack.word[i] = (escaped >> i & 1u) != 0 ? empty : pack.word[i];
+    for (int i = 0; i < 4; ++i) pack.word[i] = ((escaped >> i & 1u) != 0 ? empty : static_cast<std::uint32_t>(pack.word[i])) ^ salt;
   }
   static COLLECTIVES_HOST_DEVICE bool arrived(const Pack& pack) {
     return pack.word[0] != empty && pack.word[1] != empty && pack.word[2] != empty && pack.word[3] != empty;

@@ -5,6 +5,7 @@
 
 #include "in_parts.hpp"
 #include "kernels/number.hpp"
+#include "kernels/wire.hpp"
 #include "planner/schedule.hpp"
 #include "ranks.hpp"
 #include "test.hpp"
@@ -405,11 +406,12 @@ TEST_CASE("what looks like an empty slot arrives as it is, on GPUs", "[gpu][coll
   Options options;
   options.pool_bytes = static_cast<std::size_t>((ranks + gpus - 1) / gpus) * (block > 3'000'000 ? 4u << 20 : 24u << 20);
   Ranks group(devices, options, n * block);
-  // All ones, what they travel as, or neither, but for a byte now and then, by which the blocks differ.
+  // What looks empty, what such words travel as, all ones, or none of these, but for a byte now and then, by which the blocks differ.
   const auto byte_of = [&](std::size_t from, std::size_t to, std::size_t i) {
     if (i % 97 == 13) return static_cast<std::byte>(from * 16 + to);
-    const std::size_t stretch = i / 4096 % 3;
-    return static_cast<std::byte>(stretch == 2 ? i / 7 + from : stretch == 1 && i % 4 == 0 ? 0xfe : 0xff);
+    const std::size_t stretch = i / 4096 % 4;
+    const std::uint32_t word = stretch == 0 ? kernels::EscapedWire::looks_empty : stretch == 1 ? kernels::EscapedWire::looks_marked : 0xffffffffu;
+    return static_cast<std::byte>(stretch == 3 ? i / 7 + from : word >> i % 4 * 8);
   };
   for (std::size_t from = 0; from < n; ++from) {
     std::vector<std::byte> bytes(n * block);

@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "kernels/wire.hpp"
 #include "ranks.hpp"
 #include "test.hpp"
 #include "trial.hpp"
@@ -32,19 +33,21 @@ std::uint64_t scrambled(std::uint64_t seed, std::size_t i) {
   return value ^ value >> 29;
 }
 
+std::byte byte_in_word(std::uint32_t word, std::size_t i) { return static_cast<std::byte>(word >> i % 4 * 8); }
+
 /// The seed's highest bits choose a content that a wire could take for its own.
 std::byte byte_of(std::uint64_t seed, std::size_t i) {
   const std::size_t word = i / 4, shift = i % 4 * 8;
   switch (seed >> 61) {
-    case 0: return std::byte{0xff};  // like empty slots
+    case 0: return byte_in_word(kernels::EscapedWire::looks_empty, i);  // like empty slots
     case 1: return scrambled(seed, word) % 3 == 0 ? std::byte{0} : std::byte{0xff};
     case 2: return i % 16 < 4 ? static_cast<std::byte>(scrambled(seed, word)) : std::byte{0xff};
     // Like words that hold escapes: the top bit clear, then some length, then sixteen bits.
     case 3: return static_cast<std::byte>(((scrambled(seed, word) & 0x7fff0000u) | (word % 2 == 0 ? 0xffffu : 0u)) >> shift);
-    case 4: return static_cast<std::byte>(i % 4 == 0 ? 0xfe : 0xff);  // like what empty words travel as
+    case 4: return byte_in_word(kernels::EscapedWire::looks_marked, i);  // like what empty words travel as
     case 5: {  // one or the other here and there: some threads' packs need their word, some do not
       const std::uint64_t kind = scrambled(seed, word) % 50;
-      return static_cast<std::byte>(kind > 1 ? scrambled(seed, i) >> 37 : kind == 1 && i % 4 == 0 ? 0xfe : 0xff);
+      return kind > 1 ? static_cast<std::byte>(scrambled(seed, i) >> 37) : byte_in_word(kind == 1 ? kernels::EscapedWire::looks_marked : kernels::EscapedWire::looks_empty, i);
     }
     default: return static_cast<std::byte>(scrambled(seed, i) >> 37);
   }

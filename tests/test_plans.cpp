@@ -1,4 +1,6 @@
 // What is planned for whole machines: those of the machine files, and the one that was measured.
+#include <fmt/format.h>
+
 #include <collectives/error.hpp>
 #include <functional>
 #include <iostream>
@@ -161,6 +163,58 @@ TEST_CASE("a move's threads hold its tile, which between two ranks is the only o
   }
 }
 
+TEST_CASE("reductions of any type, operation and size have a direct plan within the smallest slots, whose threads hold its tile", "[planner][plans]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  const std::size_t share = GENERATE(4 * kib, 256 * kib);
+  PlannerOptions options;
+  options.sentinel_slot_bytes = 93 * share;
+  options.flagged_slot_bytes = 20 * share;
+  for (int ranks = 2; ranks <= 8; ++ranks) {
+    const Planner planner(fabric_of(machine, first_devices(ranks)), options);
+    for (const Collective collective : {Collective::all_reduce, Collective::reduce_scatter})
+      for (const std::size_t count : {std::size_t{16}, 100 * kib, 3 * mib, 1024 * mib})
+        for (const auto& [type, op] : {std::pair(DataType::int8, ReduceOp::sum), std::pair(DataType::float64, ReduceOp::avg), std::pair(DataType::bfloat16, ReduceOp::max)}) {
+          const Plan plan = planner.plan({.collective = collective, .count = count, .type = type, .op = op});
+          CAPTURE(ranks, share, name_of(collective), name_of(type), count, plan.blocks, plan.threads, plan.tile_bytes);
+          CHECK((plan.direct && plan.wire == Wire::escaped));
+          const int lanes = (ranks - 1) * (plan.choice.algorithm == Algorithm::two_shot ? 2 : 1);
+          const std::size_t row = slot_bytes_of(plan) * static_cast<std::size_t>(plan.blocks) * static_cast<std::size_t>(lanes);
+          CHECK(row * static_cast<std::size_t>(plan.stages) <= (plan.wide ? 2 : 1) * options.sentinel_slot_bytes);
+          CHECK(plan.tile_bytes >= 16);
+          CHECK(plan.threads <= reduced_threads(ranks));
+          CHECK(plan.tile_bytes / 16 <= static_cast<std::size_t>(plan.threads * reduced_packs(ranks)));
+          // Fewer stages than four would make every tile wait for a credit of the one just before.
+          if (count > mib && plan.wide) CHECK(plan.stages == 4);
+        }
+  }
+}
+
+TEST_CASE("a wire that is forced is taken by every reduction that can, and scaled sums have one too", "[planner][plans]") {
+  const Machine machine = test_machine("nvswitch_8x.json");
+  const Fabric fabric = fabric_of(machine, first_devices(4));
+  PlannerOptions options = usual_options(fabric);
+  const PlanRequest floats{.count = mib, .type = DataType::bfloat16}, integers{.count = mib, .type = DataType::int32};
+  PlanRequest most = floats, scaled = floats, uneven{.collective = Collective::reduce_scatter, .count = mib, .type = DataType::int32, .uneven = true};
+  most.op = ReduceOp::max;
+  scaled.scaled = true;
+  const auto wires = [&](std::optional<Wire> forced) {
+    options.wire = forced;
+    const Planner planner(fabric, options);
+    std::string text;
+    for (const PlanRequest& request : {floats, integers, most, scaled, uneven}) {
+      const Plan plan = planner.plan(request);
+      text += fmt::format("{} {}, ", plan.direct ? "direct" : "general", name_of(plan.wire));
+    }
+    return text;
+  };
+  CHECK(wires({}) == "direct sentinel, direct escaped, direct escaped, direct escaped, general flagged, ");
+  CHECK(wires(Wire::sentinel) == "direct sentinel, direct escaped, general sentinel, general sentinel, general flagged, ");
+  CHECK(wires(Wire::flagged) == "general flagged, general flagged, general flagged, general flagged, general flagged, ");
+  Fabric apart = fabric;
+  apply_peer_policy(apart, [](int a, int b) { return a + b == 1; });
+  CHECK(Planner(apart, usual_options(apart)).plan(integers).wire == Wire::flagged);
+}
+
 TEST_CASE("on 2, 3 and 4 H200 each size has the algorithm that measured best", "[planner][plans]") {
   // By ranks: where one-shot was last taken and two-shot first.
   const auto [ranks, last_one_shot, first_two_shot] =
@@ -243,14 +297,18 @@ TEST_CASE("on 2, 3 and 4 H200 what the general kernels take is predicted within 
   const Machine machine = test_machine("nvswitch_8x.json");
   for (const auto& [ranks, points] : integers) {
     const Fabric fabric = fabric_of(machine, first_devices(ranks));
-    check_predictions(fabric, options_on(fabric), points, DataType::int32);
+    PlannerOptions over_flags = options_on(fabric);
+    over_flags.wire = Wire::flagged;
+    check_predictions(fabric, over_flags, points, DataType::int32);
   }
   constexpr Point maxima[] = {{mib, two_shot, 13.7}, {4 * mib, two_shot, 26.3}, {16 * mib, two_shot, 109.9}, {64 * mib, two_shot, 403.8}, {4 * mib, binary_tree, 46.0}, {16 * mib, binary_tree, 143.4}, {64 * mib, binary_tree, 523.1}};
   const Fabric fabric = fabric_of(machine, first_devices(4));
-  check_predictions(fabric, options_on(fabric), maxima, DataType::bfloat16, ReduceOp::max);
+  PlannerOptions over_sentinels = options_on(fabric);
+  over_sentinels.wire = Wire::sentinel;
+  check_predictions(fabric, over_sentinels, maxima, DataType::bfloat16, ReduceOp::max);
 }
 
-TEST_CASE("a row of H200 goes by trees along its links, islands by their links, and long sums of integers by trees", "[planner][plans][island]") {
+TEST_CASE("a row of H200 goes by trees along its links, islands by their links, and long sums over flags by trees", "[planner][plans][island]") {
   const Planner row(row_of_four(), usual_options(row_of_four())), islands(two_islands(), usual_options(two_islands()));
   for (const std::size_t bytes : {256 * kib, mib, 4 * mib, 16 * mib, 64 * mib}) {
     CAPTURE(bytes);
@@ -258,7 +316,9 @@ TEST_CASE("a row of H200 goes by trees along its links, islands by their links, 
     CHECK(bf16(islands, bytes).choice.algorithm == Algorithm::island);
   }
   const Fabric fabric = fabric_of(test_machine("nvswitch_8x.json"), first_devices(4));
-  const Planner four(fabric, options_on(fabric));
+  PlannerOptions over_flags = options_on(fabric);
+  over_flags.wire = Wire::flagged;
+  const Planner four(fabric, over_flags);
   const auto integers = [&](std::size_t bytes) { return four.all_reduce(bytes / 4, DataType::int32, ReduceOp::sum).choice.algorithm; };
   CHECK(integers(mib) == Algorithm::two_shot);
   for (const std::size_t bytes : {16 * mib, 64 * mib, 256 * mib}) CHECK(integers(bytes) == Algorithm::binary_tree);

@@ -30,7 +30,7 @@ struct Options {
   Backend backend = Backend::automatic;     ///< automatic: CUDA if there is a GPU, else host
   std::optional<std::size_t> pool_bytes;    ///< the pool's upper bound; beats COLLECTIVES_POOL_BYTES
   std::optional<AlgorithmChoice> algorithm; ///< force one; beats COLLECTIVES_ALGORITHM
-  std::optional<Wire> wire;                 ///< force one where the type allows it; for sends and receives `sentinel` is the wire without flags
+  std::optional<Wire> wire;                 ///< force `sentinel` where the type allows it, or `flagged`; for sends and receives `sentinel` is the wire without flags
   bool invariant = false;                   ///< direct algorithms only, so that no bit depends on the message size
   std::optional<std::uint32_t> timeout_ms;  ///< beats COLLECTIVES_TIMEOUT_MS
   std::optional<PeerMode> mode;             ///< beats COLLECTIVES_P2P; p2p throws Error(unsupported) that names the pairs without a link

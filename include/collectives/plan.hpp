@@ -21,7 +21,8 @@ constexpr const char* name_of(Algorithm algorithm) {
 }
 
 /// How a reader knows that a pack has arrived: a word that no value uses is replaced (`sentinel`, floating types up to 32
-/// bits), or a flag is released after the data (`flagged`, every type).
+/// bits), or a flag is released after the data (`flagged`, every type), or such words are taken out and told of beside the data (`escaped`, every
+/// type, between GPUs that all reach each other).
 enum class Wire : std::uint8_t { sentinel, flagged, escaped };
 
 constexpr const char* name_of(Wire wire) { return wire == Wire::sentinel ? "sentinel" : wire == Wire::flagged ? "flagged" : "escaped"; }
@@ -65,7 +66,7 @@ struct Plan {
   int threads = 1;              ///< threads a block; 1 on the host
   std::size_t tile_bytes = 0;   ///< what a block moves of one chunk at a time
   int stages = 1;               ///< tiles of a lane that may be under way at once
-  bool direct = false;          ///< by the kernels that know the rank count and the operation when they are compiled
+  bool direct = false;          ///< by the kernels for GPUs that all reach each other, which know their number when they are compiled
   bool roomy = false;           ///< the slots hold all tiles, each of which is sent before the one before it is looked for
   bool wide = false;            ///< takes both halves of the slots, behind a barrier
   bool copies = false;          ///< copy engines move the data; blocks and threads are of the kernel that combines it

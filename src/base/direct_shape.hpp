@@ -22,6 +22,11 @@ constexpr int streamed_move_threads(int ranks) { return ranks == 2 ? 480 : ranks
 constexpr int move_once_packs(int ranks) { return ranks == 2 ? 4 : 1; }
 constexpr int move_once_threads = 512;
 
+/// What is reduced over the escaped wire (kernels/direct_reduce.cuh): packs of a tile that a thread has, and threads a block. It holds thrice as many for each
+/// peer: of the tiles that it sends, reduces and gathers.
+constexpr int reduced_packs(int ranks) { return ranks <= 4 ? 2 : 1; }
+constexpr int reduced_threads(int ranks) { return ranks <= 3 ? 480 : 352; }
+
 /// Packs of a row of slots in which `threads` threads, a multiple of four, leave a tile and a word of escapes each.
 COLLECTIVES_HOST_DEVICE constexpr std::uint32_t escaped_row_packs(std::uint32_t tile_packs, std::uint32_t threads) { return tile_packs + threads / 4; }
 

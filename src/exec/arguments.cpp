@@ -145,6 +145,24 @@ const kernels::ProgramArgs& Arguments::program(const Call& call, const Plan& pla
 }
 
 const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan, const Program& program) {
+  fill_direct(direct_, call, plan, program);
+  return direct_;
+}
+
+const kernels::ReduceArgs& Arguments::reduce(const Call& call, const Plan& plan, const Program& program) {
+  fill_direct(reduce_, call, plan, program);
+  const bool sends_all = call.collective == Collective::all_reduce && program.chunks == 1;
+  for (int k = 1; k < context_->ranks && sends_all; ++k) reduce_.chunk[k] = reduce_.chunk[0];
+  reduce_.gathers = reduce_.gathers && !sends_all;
+  reduce_.type = call.type;
+  reduce_.bytes = reduce_.count * size_of(call.type);
+  reduce_.factor_given = call.factor.given != Factor::none;
+  reduce_.factor_at = call.factor.address;
+  reduce_.factor = call.factor.bits;
+  return reduce_;
+}
+
+void Arguments::fill_direct(kernels::DirectArgs& args, const Call& call, const Plan& plan, const Program& program) const {
   const auto ranks = static_cast<std::size_t>(context_->ranks), own = static_cast<std::size_t>(context_->rank);
   const bool scatters = call.collective == Collective::reduce_scatter;
   Call whole = call;
@@ -156,11 +174,10 @@ const kernels::DirectArgs& Arguments::direct(const Call& call, const Plan& plan,
     whole.out = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(call.parts[own].out) - own * block * size_of(call.type));
   }
   const auto chunks = static_cast<std::uint32_t>(scatters ? ranks : static_cast<std::size_t>(program.chunks));
-  fill_call(direct_, call, plan, program, divide_up(packs_of(whole.count, call.type), chunks));
-  fill_chunks(whole, chunks);
-  fill_places(direct_, direct_.tile_packs * static_cast<std::size_t>(plan.blocks) * direct_.stages, context_->ranks - 1);
-  direct_.gathers = !scatters;
-  return direct_;
+  fill_call(args, call, plan, program, divide_up(packs_of(whole.count, call.type), chunks));
+  fill_chunks(args, whole, chunks);
+  fill_places(args, slot_bytes_of(plan) / sizeof(Pack) * static_cast<std::size_t>(plan.blocks) * args.stages, context_->ranks - 1);
+  args.gathers = !scatters;
 }
 
 const kernels::MoveArgs& Arguments::move(const Call& call, const Plan& plan, const Program& program) {
@@ -212,7 +229,7 @@ const kernels::CopyCallArgs& Arguments::copies(const Call& call, const Plan& pla
   return copies_;
 }
 
-void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
+void Arguments::fill_chunks(kernels::DirectArgs& args, const Call& call, std::uint32_t chunks) const {
   const std::size_t elements = sizeof(Pack) / size_of(call.type);
   const std::size_t all = packs_of(call.count, call.type);
   ensure(all < UINT32_MAX, "a message for the direct kernels is less than 64 GB");
@@ -220,16 +237,16 @@ void Arguments::fill_chunks(const Call& call, std::uint32_t chunks) {
   const std::uint32_t least = packs / chunks, longer = packs % chunks;  // the first `longer` chunks have one pack more
   for (std::uint32_t k = 0; k < chunks; ++k) {
     const std::uint32_t c = (static_cast<std::uint32_t>(context_->rank) + k) % chunks;
-    direct_.chunk[k] = {c * least + std::min(c, longer), least + (c < longer)};
+    args.chunk[k] = {c * least + std::min(c, longer), least + (c < longer)};
   }
-  direct_.in = call.in;
-  direct_.out = call.out;
-  direct_.count = call.count;
-  direct_.longest_chunk = least + (longer != 0);
-  direct_.whole_in = is_aligned(call.in) ? whole : 0;
-  direct_.whole_out = is_aligned(call.out) ? whole : 0;
-  direct_.plain = direct_.whole_in == packs && direct_.whole_out == packs;
-  direct_.even = longer == 0;
+  args.in = call.in;
+  args.out = call.out;
+  args.count = call.count;
+  args.longest_chunk = least + (longer != 0);
+  args.whole_in = is_aligned(call.in) ? whole : 0;
+  args.whole_out = is_aligned(call.out) ? whole : 0;
+  args.plain = args.whole_in == packs && args.whole_out == packs;
+  args.even = longer == 0;
 }
 
 /// `lanes_before` are a rank's lanes of operands.

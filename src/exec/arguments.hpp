@@ -17,6 +17,7 @@ class Arguments {
   /// The arguments of this call for the general kernels, for the direct ones, or for those beside copy engines. Valid until the next.
   const kernels::ProgramArgs& program(const Call& call, const Plan& plan, const Program& program);
   const kernels::DirectArgs& direct(const Call& call, const Plan& plan, const Program& program);
+  const kernels::ReduceArgs& reduce(const Call& call, const Plan& plan, const Program& program);
   const kernels::MoveArgs& move(const Call& call, const Plan& plan, const Program& program);
   const kernels::CopyCallArgs& copies(const Call& call, const Plan& plan);
 
@@ -25,7 +26,8 @@ class Arguments {
   void fill_call(kernels::CallArgs& args, const Call& call, const Plan& plan, const Program& program, std::size_t longest) const;
   void fill_program(const Program& program);
   void fill_regions(const Call& call, const Plan& plan, const Program& program);
-  void fill_chunks(const Call& call, std::uint32_t chunks);
+  void fill_direct(kernels::DirectArgs& args, const Call& call, const Plan& plan, const Program& program) const;
+  void fill_chunks(kernels::DirectArgs& args, const Call& call, std::uint32_t chunks) const;
   void fill_parts(const Call& call, const Program& program);
   void fill_places(kernels::DirectPlaces& args, std::size_t lane_packs, int lanes_before) const;
 
@@ -36,6 +38,7 @@ class Arguments {
   int regions_ = 0;
   kernels::ProgramArgs program_{};
   kernels::DirectArgs direct_{};
+  kernels::ReduceArgs reduce_{};
   kernels::MoveArgs move_{};
   kernels::CopyCallArgs copies_{};
 };

@@ -44,6 +44,7 @@ class CudaExecutor final : public Executor {
     kernels::preload_flagged();
     kernels::preload_crews();
     kernels::preload_direct(context_.ranks);
+    kernels::preload_reduce(context_.ranks);
     kernels::preload_move(context_.ranks);
     kernels::preload_local();
     context_.early_launch = context_.early_launch && kernels::can_begin_early();
@@ -188,6 +189,7 @@ class CudaExecutor final : public Executor {
       const auto general = plan.wire == Wire::sentinel ? kernels::launch_sentinel : plan.crews > 1 ? kernels::launch_crews : kernels::launch_flagged;
       return general(arguments_.program(call, plan, program), call.type, plan.blocks, plan.threads, stream);
     }
+    if (plan.wire == Wire::escaped && reduces(call.collective)) return kernels::launch_reduce(arguments_.reduce(call, plan, program), plan.blocks, plan.threads, stream);
     if (plan.wire == Wire::escaped) return kernels::launch_move(arguments_.move(call, plan, program), plan.blocks, plan.threads, stream);
     ensure(kernels::has_direct(call.type, call.op, context_.ranks), "a plan wants a direct kernel that there is not");
     // A reduce-scatter is the first half of the two-shot all-reduce.

@@ -123,8 +123,10 @@ double weighed_ns(const Plan& plan) {
 }
 
 /// What copy engines add has not been measured: no plan is compared by it, for they must be forced.
-const KernelCosts& kernels_of(const Plan& plan, const Fabric& fabric) {
+const KernelCosts& kernels_of(const Plan& plan, const Fabric& fabric, Operation operation) {
+  const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
   if (plan.roomy) return roomy_kernels;
+  if (plan.direct && plan.wire == Wire::escaped && !moves) return reduce_kernels;
   if (plan.direct) return direct_kernels;
   if (plan.crews > 1) return crew_kernels;
   if (fabric.backend == Backend::host) return general_kernels;
@@ -161,28 +163,29 @@ std::optional<Plan> plan_routine(const Routine& routine, std::size_t bytes, cons
   plan.through_host = options.through_host;
   const auto tiles = shape_plan(plan, routine, fabric, options, operation);
   if (!tiles) return {};
-  plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels_of(plan, fabric));
+  plan.predicted_us = routine.cost_over(plan.wire).predicted_us(static_cast<double>(bytes), static_cast<double>(*tiles), kernels_of(plan, fabric, operation));
   return plan;
 }
 
 Operation operation_of(const PlanRequest& request, const PlannerOptions& options) {
   const auto form = [&] {
     const Collective collective = request.collective;
-    if (collective == Collective::all_reduce) return request.carried || request.scaled ? DirectForm::none : DirectForm::all_reduce;
+    if (collective == Collective::all_reduce) return request.carried ? DirectForm::none : DirectForm::all_reduce;
     if (!reduces(collective) && options.wire) return DirectForm::none;
     if (collective == Collective::broadcast) return DirectForm::broadcast;
     if (!reduces(collective)) return DirectForm::move;
     // The direct kernels cut a message by packs: every block must begin with one.
     const bool whole = !request.uneven && request.count * size_of(request.type) % 16 == 0;
-    return collective == Collective::reduce_scatter && whole && !request.scaled ? DirectForm::reduce_scatter : DirectForm::none;
+    return collective == Collective::reduce_scatter && whole ? DirectForm::reduce_scatter : DirectForm::none;
   };
-  return {request.type, request.op, form()};
+  return {request.type, request.op, form(), request.scaled};
 }
 
 CallKind kind_of(Collective collective, Operation operation) {
   const bool sentinel = reduces(collective) && fits_sentinel(operation.type);
-  const bool sums = sentinel && operation.op == ReduceOp::sum;
-  return {.collective = collective, .direct = operation.form != DirectForm::none && (sums || !reduces(collective)), .sentinel = sentinel};
+  // Floats in other ways than plain sums are not rehearsed: they would have candidates of their own.
+  const bool rehearsed = !sentinel || (operation.op == ReduceOp::sum && !operation.scaled);
+  return {.collective = collective, .direct = operation.form != DirectForm::none && rehearsed, .sentinel = sentinel};
 }
 
 void correct(Plan& plan, CallKind kind, const PlannerOptions& options) {

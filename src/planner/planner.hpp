@@ -23,6 +23,7 @@ struct Operation {
   DataType type;
   ReduceOp op;
   DirectForm form = DirectForm::all_reduce;
+  bool scaled = false;  ///< operands are multiplied by a factor each
 };
 
 /// Beside the fabric, all that a plan depends on. The same on every rank.

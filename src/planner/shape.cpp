@@ -57,13 +57,23 @@ void fit_two_stages(Plan& plan, std::size_t chunk_packs, int lanes, std::size_t 
   if (tiles_of(plan, chunk_packs) * row_bytes(plan, lanes) > slot_bytes && largest > 0) plan.tile_bytes = std::min(plan.tile_bytes, largest);
 }
 
-bool has_direct_kernel(const Plan& plan, const Fabric& fabric, Operation operation) {
+/// What direct kernels reduce over the sentinel wire. They reduce everything over the escaped one.
+bool is_plain_sum(Operation operation) { return fits_sentinel(operation.type) && operation.op == ReduceOp::sum && !operation.scaled; }
+
+/// The wire of a reduction that direct kernels may take: sentinels have slightly faster ones, but not for everything.
+Wire direct_wire(const PlannerOptions& options, Operation operation) {
+  if (options.wire && (*options.wire == Wire::flagged || fits_sentinel(operation.type))) return *options.wire;
+  return is_plain_sum(operation) ? Wire::sentinel : Wire::escaped;
+}
+
+bool has_direct_kernel(const Plan& plan, const Fabric& fabric, const PlannerOptions& options, Operation operation) {
   if (fabric.backend != Backend::cuda || !fabric.fully_connected() || fabric.ranks < 2 || fabric.ranks > 8) return false;
-  const bool sums = plan.wire == Wire::sentinel && operation.op == ReduceOp::sum;
+  const Wire wire = direct_wire(options, operation);
+  const bool reduces = wire == Wire::escaped || (wire == Wire::sentinel && is_plain_sum(operation));
   switch (operation.form) {
     case DirectForm::none: return false;
-    case DirectForm::all_reduce: return sums && is_direct(plan.choice.algorithm);
-    case DirectForm::reduce_scatter: return sums && plan.choice.algorithm == Algorithm::one_shot;
+    case DirectForm::all_reduce: return reduces && is_direct(plan.choice.algorithm);
+    case DirectForm::reduce_scatter: return reduces && plan.choice.algorithm == Algorithm::one_shot;
     case DirectForm::move: return plan.choice.algorithm == Algorithm::one_shot;
     case DirectForm::broadcast: return is_direct(plan.choice.algorithm);
   }
@@ -170,6 +180,33 @@ bool shape_direct(Plan& plan, std::size_t chunk_packs, int lanes, int ranks, boo
   return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, 4, 4);
 }
 
+/// The same over the escaped wire, whose rows also hold a word for each thread: what is one tile in blocks of a pack a thread, or of the few that a thread
+/// has; else a block on each multiprocessor, of as many threads as have room for four tiles.
+bool shape_escaped(Plan& plan, std::size_t chunk_packs, int lanes, int ranks, int limit, std::size_t slot_bytes) {
+  constexpr std::size_t warp = 32, most_threads_once = 256, fewest = 4;
+  const auto packs = static_cast<std::size_t>(reduced_packs(ranks)), most_threads = static_cast<std::size_t>(reduced_threads(ranks));
+  plan.direct = true;
+  plan.wire = Wire::escaped;
+  if (chunk_packs <= static_cast<std::size_t>(limit) * most_threads_once) {
+    shape_once(plan, chunk_packs, lanes, limit);
+    if (row_bytes(plan, lanes) <= slot_bytes) return true;
+  }
+  const auto row_of = [&](std::size_t threads) {
+    plan.threads = static_cast<int>(threads);
+    plan.tile_bytes = threads * packs * pack_bytes;
+    return static_cast<std::size_t>(lanes) * slot_bytes_of(plan);
+  };
+  plan.blocks = static_cast<int>(std::clamp<std::size_t>(2 * slot_bytes / (fewest * row_of(warp)), 1, static_cast<std::size_t>(limit)));
+  std::size_t threads = most_threads;
+  while (threads > warp && fewest * row_of(threads) * static_cast<std::size_t>(plan.blocks) > 2 * slot_bytes) threads -= warp;
+  const std::size_t tile = even_tile(divide_up(chunk_packs, static_cast<std::size_t>(plan.blocks)), threads * packs);
+  plan.threads = static_cast<int>(divide_up(divide_up(tile, packs), warp) * warp);
+  plan.tile_bytes = tile * pack_bytes;
+  const std::size_t tiles = tiles_of(plan, chunk_packs);
+  plan.wide = tiles > fewest || tiles > slot_bytes / row_bytes(plan, lanes);
+  return fit_stages(plan, chunk_packs, lanes, plan.wide ? 2 * slot_bytes : slot_bytes, fewest, fewest);
+}
+
 /// No more blocks than keep a bus busy, since each that waits polls over it; tiles of 16 KB, as each is fenced. Two stages: what lies in all slots together stays in
 /// the CPUs' cache, and host memory itself is slower than the slots of four GPUs.
 /// 64 MB on four H200 take 2461 us with 32 blocks a crew, 2482 with 24, 2614 with 44 and 2650 with 16, 16 MB 698, 681, 721 and 720; tiles of 8 KB take 2709 and 739, of
@@ -213,7 +250,7 @@ std::size_t pieces_through_host(std::size_t chunk_packs, std::size_t slot_packs)
 bool shape_copies(Plan& plan, std::size_t chunk_packs, const Fabric& fabric, int limit, std::size_t slot_bytes, Operation operation) {
   constexpr std::size_t line_packs = 32;
   constexpr int few_blocks = 16;
-  if (plan.choice.algorithm != Algorithm::copy_two_shot || !has_copy_engines(fabric) || operation.form != DirectForm::all_reduce) return false;
+  if (plan.choice.algorithm != Algorithm::copy_two_shot || !has_copy_engines(fabric) || operation.form != DirectForm::all_reduce || operation.scaled) return false;
   const bool through_host = fabric.meets_on_host();
   const auto ranks = static_cast<std::size_t>(fabric.ranks);
   const std::size_t lanes = through_host ? staged_copy_buffers * ranks : copy_buffers * (ranks - 1);
@@ -266,11 +303,14 @@ std::optional<std::size_t> shape_plan(Plan& plan, const Routine& routine, const 
   plan.wire = routine.programs.front().offers ? Wire::flagged : wire_for(options, fabric, operation.type, plan.bytes);
   const Program& program = routine.programs_over(plan.wire).front();
   const int rows = std::max(program.rows, 1);
-  if (has_direct_kernel(plan, fabric, operation)) {
+  if (has_direct_kernel(plan, fabric, options, operation)) {
     const bool scatters = operation.form == DirectForm::reduce_scatter || plan.choice.algorithm == Algorithm::two_shot;
     const bool moves = operation.form == DirectForm::move || operation.form == DirectForm::broadcast;
-    const bool shaped = moves ? shape_move(plan, chunk_packs, fabric.ranks, limit, options.sentinel_slot_bytes)
-                              : shape_direct(plan, chunk_packs, rows, fabric.ranks, scatters, limit, options.sentinel_slot_bytes);
+    const bool escapes = !moves && direct_wire(options, operation) == Wire::escaped;
+    const std::size_t slot_bytes = options.sentinel_slot_bytes;
+    const bool shaped = moves     ? shape_move(plan, chunk_packs, fabric.ranks, limit, slot_bytes)
+                        : escapes ? shape_escaped(plan, chunk_packs, rows, fabric.ranks, limit, slot_bytes)
+                                  : shape_direct(plan, chunk_packs, rows, fabric.ranks, scatters, limit, slot_bytes);
     if (!shaped) return {};
     return tiles_of(plan, chunk_packs);
   }
