@@ -55,7 +55,10 @@ struct EscapedWire {
   /// `escaped` is what `escape` said, or 0 for a pack that needs no word.
   static COLLECTIVES_HOST_DEVICE void restore(Pack& pack, std::uint32_t escaped) {
     COLLECTIVES_UNROLL
-    for (int i = 0; i < 4; ++i) pack.word[i] = ((escaped >> i & 1u) != 0 ? empty : static_cast<std::uint32_t>(pack.word[i])) ^ salt;
+    for (int i = 0; i < 4; ++i) pack.word[i] ^= salt;
+    if ((escaped & 0xfu) == 0) return;  // as nearly always
+    COLLECTIVES_UNROLL
+    for (int i = 0; i < 4; ++i) pack.word[i] = (escaped >> i & 1u) != 0 ? looks_empty : static_cast<std::uint32_t>(pack.word[i]);
   }
   static COLLECTIVES_HOST_DEVICE bool arrived(const Pack& pack) {
     return pack.word[0] != empty && pack.word[1] != empty && pack.word[2] != empty && pack.word[3] != empty;
