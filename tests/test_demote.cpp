@@ -538,14 +538,6 @@ TEST_CASE("processes share room for pools that takes no memory until one of them
 
 namespace {
 
-Options of_gpu_ranks() {
-  Options options;
-  options.backend = Backend::cuda;
-  options.timeout_ms = 10'000;
-  options.first_epoch = 0xfffffff0u;
-  return options;
-}
-
 /// As many ranks, on as many GPUs as there are.
 std::vector<int> shared_devices(int ranks) {
   const int gpus = cuda_device_count();

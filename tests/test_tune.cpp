@@ -378,14 +378,6 @@ std::vector<int> own_devices() {
   return counted(std::min(gpus, 4));
 }
 
-Options of_gpu_ranks() {
-  Options options;
-  options.backend = Backend::cuda;
-  options.timeout_ms = 10'000;
-  options.first_epoch = 0xfffffff0u;
-  return options;
-}
-
 void reduce(Ranks& ranks, const Trial& trial, int rank) {
   ranks.communicators[static_cast<std::size_t>(rank)].all_reduce({ranks.in[static_cast<std::size_t>(rank)].data(), trial.count, trial.type},
                                                                  {ranks.out[static_cast<std::size_t>(rank)].data(), trial.count, trial.type}, trial.op, ranks.stream(rank));
